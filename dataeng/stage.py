@@ -1,0 +1,412 @@
+"""The stage contract: fingerprint, attempt, order-independent hashes, counts, one atomic publish.
+
+``python -m dataeng.stage verify ROOT STAGE`` recomputes every hash from the published files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dataeng import storage
+from dataeng.cli import Conflict, UserError, run
+from dataeng.document import row_hash
+from dataeng.recipe import Recipe, Table, hash_files
+
+log = logging.getLogger("millrace")
+FORMAT = 1
+NONDETERMINISTIC = ("timeout", "memory", "crash")
+_MODULUS = 1 << 128
+
+
+class Broken(Exception):
+    """A stage's rows do not add up: nothing was published."""
+
+
+class FileEntry(BaseModel):
+    """A published file: its path below the stage's folder, rows (or tokens' documents) and bytes."""
+
+    model_config = ConfigDict(extra="allow")
+    path: str
+    rows: int
+    bytes: int
+
+
+class TableEntry(BaseModel):
+    """A published table: its rows, the order-independent hash of them, its files."""
+
+    model_config = ConfigDict(extra="allow")
+    rows: int = 0
+    hash: str = "0" * 32
+    files: list[FileEntry] = []
+
+
+class Manifest(BaseModel):
+    """``manifest.json``: all that a reader of the stage may rely on. ``details`` is the step's own."""
+
+    model_config = ConfigDict(extra="allow")
+    stage: str
+    format: int = FORMAT
+    version: int
+    attempt: str
+    fingerprint: str
+    config: dict[str, Any]
+    inputs: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    dropped_by: dict[str, int] = {}
+    nondeterministic: int = 0
+    tables: dict[str, TableEntry] = {}
+    details: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    started: str = ""
+    seconds: float = 0.0
+
+    def encoded(self) -> bytes:
+        """The manifest as the JSON that is published."""
+        return (json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def folder_of(root: str, name: str) -> str:
+    """The folder of a stage: below the root, or a path of its own (another run's stage)."""
+    return name.rstrip("/") if "/" in name else storage.join(root, name)
+
+
+def read_manifest(folder: str) -> tuple[Manifest, str] | None:
+    """The published manifest with its tag, or None; raises UserError where it is damaged."""
+    path = storage.join(folder, "manifest.json")
+    found = storage.read_tagged(path)
+    if found is None:
+        return None
+    try:
+        return Manifest.model_validate_json(found[0]), found[1]
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UserError(f"{path}: is damaged ({problem}): delete it and run the step again") from None
+
+
+def need_manifest(root: str, name: str, wanted_by: str) -> Manifest:
+    """The manifest of an input stage; raises UserError where it has not been published."""
+    folder = folder_of(root, name)
+    found = read_manifest(folder)
+    if found is None:
+        raise UserError(f"{wanted_by}: its input {folder} has not been published: run `{name}` first")
+    return found[0]
+
+
+def table_paths(folder: str, manifest: Manifest, table: str = "kept") -> list[str]:
+    """The full paths of a published table's files."""
+    entry = manifest.tables.get(table, TableEntry())
+    return [storage.join(folder, file.path) for file in entry.files]
+
+
+def add_hashes(hashes: Iterable[str]) -> str:
+    """The sum modulo 2^128 of hashes in hexadecimal: the same for any order and partitioning."""
+    return f"{sum(int(value, 16) for value in hashes) % _MODULUS:032x}"
+
+
+def id_hash(identifier: str) -> str:
+    """The hash of one id, for comparing multisets of ids by ``add_hashes``."""
+    return hashlib.blake2b(identifier.encode(), digest_size=16).hexdigest()
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """The installed versions of the named distributions."""
+    return {name: metadata.version(name) for name in sorted(set(names))}
+
+
+def all_libraries(config: Table) -> set[str]:
+    """The distributions that a config and the tables in it declare to change results."""
+    return set(config.libraries).union(*(all_libraries(part) for _, part in config.parts()))
+
+
+def fingerprint(config: Table, seed: int, inputs: Sequence[object]) -> str:
+    """What a stage's results follow from, in 32 hex digits; equal fingerprints mean equal results.
+
+    ``inputs`` are JSON values: table hashes of stages, or (relative path, size, tag) of raw files.
+    """
+    libraries = library_versions(all_libraries(config))
+    parts = [FORMAT, config.results(), seed, hash_files(config.files()), libraries, list(inputs)]
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass
+class Attempt:
+    """One try at a stage. Its files stand in ``data_folder``; nobody reads them before ``publish``."""
+
+    stage: str
+    folder: str
+    config: Table
+    fingerprint: str
+    inputs: list[dict[str, Any]]
+    tag: str | None  # of the manifest that this attempt replaces
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
+    manifest_path: str = "manifest.json"  # slices: slices/SLICE.json
+
+    @property
+    def data_folder(self) -> str:
+        """Where this attempt writes."""
+        return storage.join(self.folder, "data", self.attempt)
+
+    def relative(self, path: str) -> str:
+        """A path of this stage as its manifest names it."""
+        path = re.sub(r"^s3a://", "s3://", path)
+        return path.removeprefix(self.folder.rstrip("/") + "/")
+
+    def manifest(self, **values: Any) -> Manifest:
+        """A manifest of this attempt; ``values`` are counts, tables, details and so on."""
+        libraries = library_versions(all_libraries(self.config))
+        return Manifest(
+            stage=self.stage,
+            version=type(self.config).version,
+            attempt=self.attempt,
+            fingerprint=self.fingerprint,
+            config=self.config.model_dump(mode="json"),
+            inputs=self.inputs,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 3),
+            versions={"python": platform.python_version(), **libraries, **values.pop("versions", {})},
+            **values,
+        )
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Make the attempt visible in one conditional write, and return what stands published.
+
+        Another run's manifest of the same fingerprint is as good; another fingerprint raises Conflict.
+        """
+        path = storage.join(self.folder, self.manifest_path)
+        if storage.write_if(path, manifest.encoded(), self.tag):
+            return manifest
+        found = storage.read_tagged(path)
+        other = Manifest.model_validate_json(found[0]) if found else None
+        if other and other.fingerprint == manifest.fingerprint:
+            log.info("%s: another run published the same result first; using it", self.stage)
+            return other
+        raise Conflict(f"{path}: another run with other settings or inputs published meanwhile")
+
+
+def is_whole(folder: str, manifest: Manifest) -> bool:
+    """Whether every file that a manifest names is there with its size."""
+    listed = {entry.path: entry.size for entry in storage.list_files(folder)}
+    named = [(storage.join(folder, f.path), f.bytes) for t in manifest.tables.values() for f in t.files]
+    return all(listed.get(path) == size for path, size in named)
+
+
+def begin(recipe: Recipe, name: str, inputs: Sequence[dict[str, Any]]) -> Attempt | Manifest:
+    """An attempt at a step, or the manifest that stands published where the work is done.
+
+    ``inputs`` are ``{"stage": …, "hash": …}`` or ``{"path": …, "size": …, "tag": …}`` and enter the fingerprint.
+    """
+    config, folder = recipe.step(name), folder_of(recipe.root, name)
+    print_of = fingerprint(config, recipe.seed, list(inputs))
+    found = read_manifest(folder)
+    if found and found[0].fingerprint == print_of:
+        if is_whole(folder, found[0]):
+            counts = ", ".join(f"{key} {value:,}" for key, value in found[0].counts.items())
+            log.info("%s: done already (%s)", name, counts)
+            return found[0]
+        log.info("%s: files that its manifest names are missing; running again", name)
+    return Attempt(name, folder, config, print_of, list(inputs), found[1] if found else None)
+
+
+def stage_inputs(root: str, names: str | Sequence[str], wanted_by: str, table: str = "kept") -> list[dict[str, Any]]:
+    """The ``inputs`` entries of stages that a step reads, each with its table's hash."""
+    names = [names] if isinstance(names, str) else names
+    manifests = [(name, need_manifest(root, name, wanted_by)) for name in names]
+    return [{"stage": name, "hash": m.tables.get(table, TableEntry()).hash} for name, m in manifests]
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What was read from one committed Parquet file."""
+
+    path: str
+    table: str
+    rows: int
+    bytes: int
+    hash: str
+    ids: str
+    rules: dict[str, int]
+
+
+def measure(path: str) -> FileFacts:
+    """Read a committed file's rows, the sums of its row hashes and id hashes, and its drop rules."""
+    system, inner = storage.parquet_filesystem(path)
+    with system.open_input_file(inner) as source:
+        size = source.size()
+        parquet = pq.ParquetFile(source)
+        names = [n for n in ("row_hash", "id", "rule") if n in parquet.schema_arrow.names]
+        rows, hash_sum, id_sum, rules = 0, 0, 0, Counter[str]()
+        for batch in parquet.iter_batches(65_536, columns=names):
+            rows += batch.num_rows
+            hash_sum += sum(int(value, 16) for value in batch.column("row_hash").to_pylist())
+            if "id" in names:
+                id_sum += sum(int(id_hash(value), 16) for value in batch.column("id").to_pylist())
+            if "rule" in names:
+                rules.update(value for value in batch.column("rule").to_pylist() if value is not None)
+    found = re.search(r"/table=([^/]+)/", path)
+    table = found[1] if found else "kept"
+    return FileFacts(path, table, rows, size, f"{hash_sum % _MODULUS:032x}", f"{id_sum % _MODULUS:032x}", dict(rules))
+
+
+def tables_of(facts: Sequence[FileFacts], attempt: Attempt) -> dict[str, TableEntry]:
+    """The manifest's tables from facts of all committed files."""
+    tables: dict[str, TableEntry] = {"kept": TableEntry(), "dropped": TableEntry()}
+    for fact in sorted(facts, key=lambda f: f.path):
+        entry = tables.setdefault(fact.table, TableEntry())
+        file = FileEntry(path=attempt.relative(fact.path), rows=fact.rows, bytes=fact.bytes)
+        tables[fact.table] = TableEntry(
+            rows=entry.rows + fact.rows, hash=add_hashes([entry.hash, fact.hash]), files=[*entry.files, file]
+        )
+    return tables
+
+
+def check_balance(attempt: Attempt, facts: Sequence[FileFacts], rows_in: int, ids_in: str | None) -> dict[str, int]:
+    """The counts, after checking in = kept + dropped and equal ids; raises Broken otherwise."""
+    split = [fact for fact in facts if fact.table in ("kept", "dropped")]
+    rows = {table: sum(f.rows for f in split if f.table == table) for table in ("kept", "dropped")}
+    if rows_in != sum(rows.values()):
+        raise Broken(f"{attempt.stage}: {rows_in} rows came in but {rows} were written")
+    if ids_in is not None and add_hashes(f.ids for f in split) != ids_in:
+        raise Broken(f"{attempt.stage}: the ids written are not those that came in")
+    return {"in": rows_in, **rows}
+
+
+def dropped_by(facts: Sequence[FileFacts]) -> dict[str, int]:
+    """Dropped rows by rule, most frequent first."""
+    total = Counter[str]()
+    for fact in facts:
+        if fact.table == "dropped":
+            total.update(fact.rules)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def file_table(folder: str, paths: Sequence[str]) -> TableEntry:
+    """A table of plain files (shards, exports): its hash is a sum over names below the stage and contents."""
+    files, hashes = [], []
+    for path in sorted(paths):
+        state, size = hashlib.blake2b(digest_size=16), 0
+        name = path.removeprefix(folder.rstrip("/") + "/")
+        state.update(name.rpartition("/")[2].encode() + b"\0")
+        with storage.open_stream(path) as stream:
+            while chunk := stream.read(8 << 20):
+                state.update(chunk)
+                size += len(chunk)
+        files.append(FileEntry(path=name, rows=0, bytes=size))
+        hashes.append(state.hexdigest())
+    return TableEntry(rows=0, hash=add_hashes(hashes), files=files)
+
+
+def merge(attempt: Attempt, slices: Sequence[Manifest]) -> Manifest:
+    """The stage's manifest from its slices': files listed, counts and hashes added up."""
+    tables: dict[str, TableEntry] = {}
+    counts, rules, limits = Counter[str](), Counter[str](), 0
+    for part in slices:
+        counts.update(part.counts)
+        rules.update(part.dropped_by)
+        limits += part.nondeterministic
+        for name, entry in part.tables.items():
+            old = tables.get(name, TableEntry())
+            tables[name] = TableEntry(
+                rows=old.rows + entry.rows, hash=add_hashes([old.hash, entry.hash]), files=[*old.files, *entry.files]
+            )
+    order = sorted(rules.items(), key=lambda item: (-item[1], item[0]))
+    details = {"slices": len(slices)} | _add_details([part.details for part in slices])
+    versions = slices[0].versions if slices else {}
+    return attempt.manifest(
+        tables=tables,
+        counts=dict(counts),
+        dropped_by=dict(order),
+        nondeterministic=limits,
+        details=details,
+        versions=versions,
+    )
+
+
+def _add_details(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Numbers of the slices' details added up; other values are taken from the first that has them."""
+    total: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both_numbers = isinstance(value, int | float) and isinstance(total.get(key, 0), int | float)
+            total[key] = total.get(key, 0) + value if both_numbers else total.get(key, value)
+    return total
+
+
+def cut_slices(files: Sequence[dict[str, Any]], slice_bytes: int) -> list[list[dict[str, Any]]]:
+    """Sorted input files (with ``path`` and ``size``) cut where a slice reaches ``slice_bytes``."""
+    slices: list[list[dict[str, Any]]] = []
+    filled = slice_bytes
+    for file in sorted(files, key=lambda f: str(f["path"])):
+        if filled >= slice_bytes:
+            slices.append([])
+            filled = 0
+        slices[-1].append(file)
+        filled += int(file["size"])
+    return slices
+
+
+def verify(root: str, name: str) -> list[str]:
+    """Recompute every table's rows and hash from the published files; what differs, a line each."""
+    folder = folder_of(root, name)
+    manifest = need_manifest(root, name, "verify")
+    problems = []
+    for table, entry in manifest.tables.items():
+        paths = [storage.join(folder, file.path) for file in entry.files]
+        missing = [path for path in paths if storage.stat(path) is None]
+        if missing:
+            problems.append(f"{table}: {missing[0]} is missing")
+            continue
+        if all(path.endswith(".parquet") for path in paths):
+            sums = [_recompute(path) for path in paths]
+            found = (sum(rows for rows, _ in sums), add_hashes(value for _, value in sums))
+        else:
+            found = (entry.rows, file_table(folder, paths).hash)
+        if found != (entry.rows, entry.hash):
+            problems.append(
+                f"{table}: {found[0]} rows, hash {found[1]}; manifest: {entry.rows} rows, hash {entry.hash}"
+            )
+    return problems
+
+
+def _recompute(path: str) -> tuple[int, str]:
+    system, inner = storage.parquet_filesystem(path)
+    rows, hashes = 0, []
+    with system.open_input_file(inner) as source:
+        parquet = pq.ParquetFile(source)
+        maps = [f.name for f in parquet.schema_arrow if str(f.type).startswith("map")]
+        for batch in parquet.iter_batches(1024):
+            for row in batch.to_pylist():
+                row |= {name: dict(row[name] or ()) for name in maps}
+                rows += 1
+                hashes.append(row_hash(row))
+    return rows, add_hashes(hashes)
+
+
+def _main(arguments: Sequence[str]) -> None:
+    if len(arguments) != 3 or arguments[0] != "verify":
+        raise UserError("usage: python -m dataeng.stage verify ROOT STAGE")
+    problems = verify(arguments[1], arguments[2])
+    if problems:
+        raise Broken(f"{arguments[2]}: " + "; ".join(problems))
+    print(f"{arguments[2]}: every row and file is as the manifest says")
+
+
+if __name__ == "__main__":
+    run(_main)

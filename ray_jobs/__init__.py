@@ -1,0 +1,1 @@
+"""Ray jobs: glue between the engine, dataeng and training."""

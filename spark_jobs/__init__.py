@@ -1,0 +1,1 @@
+"""Spark jobs: glue between the engine and dataeng."""

@@ -1,0 +1,1 @@
+"""What happens to models: PyTorch only, no pyspark and no ray."""
