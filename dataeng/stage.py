@@ -158,11 +158,12 @@ class Attempt:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
     manifest_path: str = "manifest.json"  # slices: slices/SLICE.json
+    slice: str = ""
 
     @property
     def data_folder(self) -> str:
         """Where this attempt writes."""
-        return storage.join(self.folder, "data", self.attempt)
+        return storage.join(self.folder, "data", *([self.slice] if self.slice else []), self.attempt)
 
     def relative(self, path: str) -> str:
         """A path of this stage as its manifest names it."""

@@ -1,0 +1,205 @@
+"""The Spark session: started late, told where Java, Python and the object store are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from dataeng import storage
+from dataeng.cli import UserError
+from dataeng.engine import Spark
+from dataeng.recipe import Recipe, main_with_recipe
+from dataeng.stage import Manifest
+
+log = logging.getLogger("millrace")
+
+PARTITION_BYTES = 64 << 20
+# The four artefacts that write to S3 through the magic committer (Hadoop 3.4.2), without what they pull in.
+S3_PACKAGES = (
+    "org.apache.hadoop:hadoop-aws:3.4.2",
+    "software.amazon.awssdk:bundle:2.29.52",
+    "software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.2.1",
+    "org.apache.spark:spark-hadoop-cloud_2.13:4.1.2",
+)
+_COMMITTER_CLASSES = (
+    "org.apache.hadoop.fs.s3a.S3AFileSystem",
+    "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
+    "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
+)
+
+
+def check_java() -> None:
+    """Raise UserError unless Java 17 or newer is in JAVA_HOME or on PATH."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    way_out = "install Java 17 or newer (openjdk-17-jre-headless) or set JAVA_HOME"
+    if not java or not Path(java).exists():
+        raise UserError(f"java: not found in JAVA_HOME or on PATH: {way_out}")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', answer)
+    if not found or int(found[1]) < 17:
+        raise UserError(f"{java}: is Java {found[1] if found else 'of an unknown version'}: {way_out}")
+
+
+def _exclusions() -> str:
+    """Everything that the S3 packages would bring along, except themselves."""
+    groups = ("commons-logging", "org.slf4j", "com.google", "javax", "jakarta", "io.netty", "org.wildfly", "org.apache")
+    return ",".join(f"{group}*:*" for group in groups)
+
+
+def _s3_settings(packages: bool) -> dict[str, str]:
+    """Settings that let Spark read and write s3:// as boto3 would, through the magic committer."""
+    found = storage.s3_settings()
+    a = "spark.hadoop.fs.s3a"
+    settings = {
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        f"{a}.endpoint.region": found.region,
+        f"{a}.committer.name": "magic",
+        f"{a}.committer.magic.enabled": "true",
+        f"{a}.committer.abort.pending.uploads": "false",  # true would kill other jobs' uploads
+        f"{a}.attempts.maximum": "20",
+        f"{a}.retry.limit": "10",
+        "spark.sql.sources.commitProtocolClass": _COMMITTER_CLASSES[1],
+        "spark.sql.parquet.output.committer.class": _COMMITTER_CLASSES[2],
+        # Falling back to renames on S3 can lose output: an algorithm that does not exist fails fast.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "10",
+    }
+    if found.endpoint:
+        settings |= {
+            f"{a}.endpoint": found.endpoint,
+            f"{a}.path.style.access": "true",
+            f"{a}.connection.ssl.enabled": str(found.endpoint.startswith("https")).lower(),
+        }
+    if found.access_key and found.secret_key:
+        provider = "TemporaryAWSCredentialsProvider" if found.token else "SimpleAWSCredentialsProvider"
+        settings |= {
+            f"{a}.access.key": found.access_key,
+            f"{a}.secret.key": found.secret_key,
+            f"{a}.aws.credentials.provider": f"org.apache.hadoop.fs.s3a.{provider}",
+        }
+    if found.token:
+        settings[f"{a}.session.token"] = found.token
+    if packages:
+        settings |= {"spark.jars.packages": ",".join(S3_PACKAGES), "spark.jars.excludes": _exclusions()}
+    return settings
+
+
+def _settings(config: Spark, partitions: int) -> dict[str, str]:
+    return {
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.driver.memory": config.driver_memory,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{Path(__file__).with_name('log4j2.properties')}",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(partitions),
+        "spark.sql.adaptive.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(32 << 20),
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.files.maxPartitionBytes": str(PARTITION_BYTES),
+        "spark.sql.warehouse.dir": "/tmp/millrace-warehouse",
+        "spark.python.worker.reuse": "true",
+        # A task that dies with its executor is tried again; four times the same failure ends the job.
+        "spark.task.maxFailures": "4",
+    }
+
+
+class Engine:
+    """Spark for one recipe: ``session()`` starts it at the first call, so finished work starts no JVM."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.config: Spark = recipe.step("spark")
+        self._session: SparkSession | None = None
+
+    def partitions(self, input_bytes: int) -> int:
+        """Partitions for an input of so many bytes: the recipe's number, or one for each 64 MiB, at least 2."""
+        return self.config.partitions or max(2, -(-input_bytes // PARTITION_BYTES))
+
+    def session(self, uses_s3: bool | None = None) -> SparkSession:
+        """The session; ``uses_s3`` says that inputs stand on S3 though the root does not."""
+        if self._session is None:
+            self._session = self._start(
+                storage.is_s3(self.recipe.root) or bool(uses_s3) or _names_s3(self.recipe.tables)
+            )
+        return self._session
+
+    def _start(self, uses_s3: bool) -> SparkSession:
+        check_java()
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if self._is_local() else None
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        settings = _settings(self.config, self.partitions(0))
+        if uses_s3:
+            settings |= _s3_settings(self.config.packages)
+        builder = SparkSession.builder.appName(f"millrace {self.recipe.path}")
+        if self.config.master:
+            builder = builder.master(self.config.master)
+        for key, value in (settings | self.config.conf).items():
+            builder = builder.config(key, value)
+        log.info("spark: starting")
+        try:
+            session = builder.getOrCreate()
+        except Exception as error:
+            if "Service 'sparkDriver'" in str(error) or "BindException" in str(error):
+                raise UserError(f"spark: cannot bind its driver's port: {str(error).splitlines()[0]}") from None
+            raise
+        session.sparkContext.setLogLevel("ERROR")
+        if uses_s3:
+            _check_committer(session)
+        return session
+
+    def _is_local(self) -> bool:
+        return (self.config.master or "local").startswith("local")
+
+    def stop(self) -> None:
+        """End the session, if one was started."""
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+
+
+def _names_s3(value: Any) -> bool:
+    """Whether any value of a recipe's tables stands on object storage."""
+    if isinstance(value, dict):
+        return any(_names_s3(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_names_s3(item) for item in value)
+    return isinstance(value, str) and storage.is_s3(value)
+
+
+def _check_committer(session: SparkSession) -> None:
+    """Refuse to go on where Spark would silently fall back to the committer that renames."""
+    jvm = session.sparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+    for name in _COMMITTER_CLASSES:
+        try:
+            loader.loadClass(name)
+        except Py4JJavaError:
+            session.stop()
+            way_out = f"let spark.packages = true fetch {', '.join(S3_PACKAGES)}, or put them into the image"
+            raise UserError(f"spark: {name} is missing, so output on s3:// could be lost: {way_out}") from None
+
+
+def job(step: Callable[[Engine, Recipe], Manifest | None]) -> None:
+    """A Spark job's entry point: the recipe checked, the step run, the session ended."""
+
+    def main(recipe: Recipe) -> None:
+        engine = Engine(recipe)
+        try:
+            step(engine, recipe)
+        finally:
+            engine.stop()
+
+    main_with_recipe(main)
