@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field
@@ -54,7 +54,7 @@ class Config(Table):
     test_share: float = Field(0.2, gt=0, lt=1, description="Share of all instructions that belong to the test set")
 
 
-def _damaged(words: list[str], rng: random.Random, others: list[str]) -> list[str]:
+def _damaged(words: list[str], rng: random.Random, others: Sequence[str]) -> list[str]:
     """Answers near a list of words: two neighbours exchanged, one word lost, one replaced."""
     at = rng.randrange(len(words) - 1)
     swapped = [*words[:at], words[at + 1], words[at], *words[at + 2 :]]
