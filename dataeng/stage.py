@@ -20,64 +20,21 @@ from importlib import metadata
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from dataeng import storage
 from dataeng.cli import Conflict, UserError, run
 from dataeng.document import row_hash
+from dataeng.manifest import FORMAT, FileEntry, Manifest, TableEntry
 from dataeng.recipe import Recipe, Table, hash_files
 
 log = logging.getLogger("millrace")
-FORMAT = 1
 NONDETERMINISTIC = ("timeout", "memory", "crash")
 _MODULUS = 1 << 128
 
 
 class Broken(Exception):
     """A stage's rows do not add up: nothing was published."""
-
-
-class FileEntry(BaseModel):
-    """A published file: its path below the stage's folder, rows (or tokens' documents) and bytes."""
-
-    model_config = ConfigDict(extra="allow")
-    path: str
-    rows: int
-    bytes: int
-
-
-class TableEntry(BaseModel):
-    """A published table: its rows, the order-independent hash of them, its files."""
-
-    model_config = ConfigDict(extra="allow")
-    rows: int = 0
-    hash: str = "0" * 32
-    files: list[FileEntry] = []
-
-
-class Manifest(BaseModel):
-    """``manifest.json``: all that a reader of the stage may rely on. ``details`` is the step's own."""
-
-    model_config = ConfigDict(extra="allow")
-    stage: str
-    format: int = FORMAT
-    version: int
-    attempt: str
-    fingerprint: str
-    config: dict[str, Any]
-    inputs: list[dict[str, Any]] = []
-    counts: dict[str, int] = {}
-    dropped_by: dict[str, int] = {}
-    nondeterministic: int = 0
-    tables: dict[str, TableEntry] = {}
-    details: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    started: str = ""
-    seconds: float = 0.0
-
-    def encoded(self) -> bytes:
-        """The manifest as the JSON that is published."""
-        return (json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def folder_of(root: str, name: str) -> str:

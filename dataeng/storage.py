@@ -17,14 +17,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
+from dataeng import s3
 from dataeng.cli import UserError
-
-_MISSING = {"404", "NoSuchKey", "NotFound"}
-_REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
 
 
 @dataclass(frozen=True)
@@ -47,88 +44,20 @@ def join(*parts: str) -> str:
     return "/".join([parts[0].rstrip("/"), *(part.strip("/") for part in parts[1:])])
 
 
-def _split(path: str) -> tuple[str, str]:
-    bucket, _, key = path.partition("://")[2].partition("/")
-    if not bucket:
-        raise UserError(f"{path}: names no bucket; write s3://BUCKET/PREFIX")
-    return bucket, key
-
-
-@cache
-def s3_client(process: int = 0) -> Any:
-    """The boto3 client of this process; retries throttling and connection faults with back-off."""
-    import boto3
-    from botocore.config import Config
-
-    settings = Config(retries={"mode": "adaptive", "max_attempts": 10}, max_pool_connections=32)
-    return boto3.client("s3", config=settings)
-
-
-def _s3() -> Any:
-    return s3_client(os.getpid())  # a client does not survive a fork
-
-
-@dataclass(frozen=True)
-class S3Settings:
-    """What boto3 resolved, for engines that bring their own S3 client. Never log it."""
-
-    endpoint: str | None
-    region: str
-    access_key: str | None
-    secret_key: str | None
-    token: str | None
-
-
-def s3_settings() -> S3Settings:
-    """Endpoint, region and credentials as boto3 finds them; raises UserError where there are no keys."""
-    import boto3
-
-    session = boto3.Session()
-    found = session.get_credentials()
-    if found is None:
-        raise UserError("s3: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
-    keys = found.get_frozen_credentials()
-    url = cast(str, _s3().meta.endpoint_url)
-    endpoint = None if re.fullmatch(r"https://s3(\.[\w-]+)?\.amazonaws\.com(\.cn)?", url) else url
-    return S3Settings(endpoint, session.region_name or "us-east-1", keys.access_key, keys.secret_key, keys.token)
-
-
-@contextmanager
-def _s3_errors(path: str) -> Iterator[None]:
-    """Turn the SDK's errors into FileNotFoundError, or UserError for a wrong bucket, key or endpoint."""
-    from botocore import exceptions as boto
-
-    try:
-        yield
-    except boto.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if code == "NoSuchBucket":
-            raise UserError(f"{path}: there is no such bucket") from None
-        if code in _REFUSED:
-            raise UserError(f"{path}: access denied ({code}): check the keys and the bucket's policy") from None
-        if code in _MISSING:
-            raise FileNotFoundError(path) from None
-        raise
-    except boto.NoCredentialsError:
-        raise UserError(f"{path}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
-    except (boto.EndpointConnectionError, boto.ConnectTimeoutError) as error:
-        raise UserError(f"{path}: the object store does not answer: {error}") from None
-
-
 def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
     """A file's bytes, or ``length`` of them from ``start``; raises FileNotFoundError."""
     if not is_s3(path):
         with open(path, "rb") as file:
             file.seek(start)
             return file.read(-1 if length is None else length)
-    bucket, key = _split(path)
+    bucket, key = s3.split(path)
     more = {}
     if start or length is not None:
         if length == 0:
             return b""
         more["Range"] = f"bytes={start}-" + ("" if length is None else str(start + length - 1))
-    with _s3_errors(path):
-        return cast(bytes, _s3().get_object(Bucket=bucket, Key=key, **more)["Body"].read())
+    with s3.errors(path):
+        return cast(bytes, s3.client().get_object(Bucket=bucket, Key=key, **more)["Body"].read())
 
 
 class _S3Stream:
@@ -173,9 +102,9 @@ def open_stream(path: str, start: int = 0, chunk_bytes: int = 8 << 20) -> Iterat
 def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole, replacing what stood there (locally by rename, so never half)."""
     if is_s3(path):
-        bucket, key = _split(path)
-        with _s3_errors(path):
-            _s3().put_object(Bucket=bucket, Key=key, Body=data)
+        bucket, key = s3.split(path)
+        with s3.errors(path):
+            s3.client().put_object(Bucket=bucket, Key=key, Body=data)
         return
     temporary = _write_temporary(path, data)
     os.replace(temporary, path)
@@ -185,9 +114,9 @@ def write_bytes(path: str, data: bytes) -> None:
 def upload(local: str | Path, path: str) -> None:
     """Copy a local file to ``path`` without reading it into memory."""
     if is_s3(path):
-        bucket, key = _split(path)
-        with _s3_errors(path):
-            _s3().upload_file(str(local), bucket, key)
+        bucket, key = s3.split(path)
+        with s3.errors(path):
+            s3.client().upload_file(str(local), bucket, key)
         return
     import shutil
 
@@ -221,9 +150,9 @@ def read_tagged(path: str) -> tuple[bytes, str] | None:
         if not is_s3(path):
             data = read_bytes(path)
             return data, hashlib.sha256(data).hexdigest()
-        bucket, key = _split(path)
-        with _s3_errors(path):
-            answer = _s3().get_object(Bucket=bucket, Key=key)
+        bucket, key = s3.split(path)
+        with s3.errors(path):
+            answer = s3.client().get_object(Bucket=bucket, Key=key)
             return answer["Body"].read(), answer["ETag"]
     except FileNotFoundError:
         return None
@@ -262,12 +191,12 @@ def _write_if_local(path: str, data: bytes, tag: str | None) -> bool:
 def _write_if_s3(path: str, data: bytes, tag: str | None) -> bool:
     from botocore.exceptions import ClientError
 
-    bucket, key = _split(path)
+    bucket, key = s3.split(path)
     condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
     for attempt in range(8):
         try:
-            with _s3_errors(path):
-                _s3().put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            with s3.errors(path):
+                s3.client().put_object(Bucket=bucket, Key=key, Body=data, **condition)
             return True
         except FileNotFoundError:  # If-Match on a file that is gone
             return False
@@ -290,13 +219,13 @@ def stat(path: str) -> Entry | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Entry(path, found.st_size, found.st_mtime, str(found.st_mtime_ns))
-    bucket, key = _split(path)
+    bucket, key = s3.split(path)
     try:
-        with _s3_errors(path):
-            head = _s3().head_object(Bucket=bucket, Key=key)
+        with s3.errors(path):
+            head = s3.client().head_object(Bucket=bucket, Key=key)
     except FileNotFoundError:
-        with _s3_errors(path):  # a HEAD says 404 for a missing bucket too; this names it
-            _s3().head_bucket(Bucket=bucket) if key else None
+        with s3.errors(path):  # a HEAD says 404 for a missing bucket too; this names it
+            s3.client().head_bucket(Bucket=bucket) if key else None
         return None
     return Entry(path, head["ContentLength"], head["LastModified"].timestamp(), head["ETag"])
 
@@ -304,10 +233,10 @@ def stat(path: str) -> Entry | None:
 def list_files(folder: str) -> list[Entry]:
     """All files below a folder, sorted by path; none where the folder is missing."""
     if is_s3(folder):
-        bucket, key = _split(folder)
+        bucket, key = s3.split(folder)
         prefix = key.rstrip("/") + "/" if key.strip("/") else ""
-        pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        with _s3_errors(folder):
+        pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        with s3.errors(folder):
             found = [
                 Entry(f"s3://{bucket}/{item['Key']}", item["Size"], item["LastModified"].timestamp(), item["ETag"])
                 for page in pages
@@ -363,9 +292,9 @@ def delete(paths: list[str]) -> None:
     """Delete files; those already gone are passed over."""
     for path in paths:
         if is_s3(path):
-            bucket, key = _split(path)
-            with _s3_errors(path):
-                _s3().delete_object(Bucket=bucket, Key=key)
+            bucket, key = s3.split(path)
+            with s3.errors(path):
+                s3.client().delete_object(Bucket=bucket, Key=key)
         else:
             Path(path).unlink(missing_ok=True)
 
@@ -376,7 +305,7 @@ def parquet_filesystem(path: str) -> tuple[Any, str]:
 
     if not is_s3(path):
         return fs.LocalFileSystem(), path
-    settings = s3_settings()
+    settings = s3.settings()
     scheme, _, host = (settings.endpoint or "").partition("://")
     more = {"endpoint_override": host, "scheme": scheme} if host else {}
     system = fs.S3FileSystem(

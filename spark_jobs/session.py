@@ -15,7 +15,7 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from dataeng import storage
+from dataeng import s3, storage
 from dataeng.cli import UserError
 from dataeng.engine import Spark
 from dataeng.recipe import Recipe, main_with_recipe
@@ -52,14 +52,16 @@ def check_java() -> None:
 
 
 def _exclusions() -> str:
-    """Everything that the S3 packages would bring along, except themselves."""
-    groups = ("commons-logging", "org.slf4j", "com.google", "javax", "jakarta", "io.netty", "org.wildfly", "org.apache")
-    return ",".join(f"{group}*:*" for group in groups)
+    """All that the S3 packages would bring along beside each other (globs of Ivy, group:artifact)."""
+    groups = ("com.*", "commons-*", "io.*", "jakarta.*", "javax.*", "joda-time", "org.[!a]*", "stax", "wildfly*")
+    hadoop = ("hadoop-[!a]*", "hadoop-a[!w]*")
+    rest = [f"org.apache.hadoop:{name}" for name in hadoop] + ["org.apache.spark:spark-[!h]*", "org.apache.[!hs]*:*"]
+    return ",".join([f"{group}:*" for group in groups] + rest)
 
 
 def _s3_settings(packages: bool) -> dict[str, str]:
     """Settings that let Spark read and write s3:// as boto3 would, through the magic committer."""
-    found = storage.s3_settings()
+    found = s3.settings()
     a = "spark.hadoop.fs.s3a"
     settings = {
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
@@ -95,11 +97,12 @@ def _s3_settings(packages: bool) -> dict[str, str]:
 
 
 def _settings(config: Spark, partitions: int) -> dict[str, str]:
+    quiet = Path(__file__).with_name("log4j2.properties")
     return {
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
         "spark.driver.memory": config.driver_memory,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{Path(__file__).with_name('log4j2.properties')}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{quiet}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
