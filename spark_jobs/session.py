@@ -54,8 +54,8 @@ def check_java() -> None:
 def _exclusions() -> str:
     """All that the S3 packages would bring along beside each other (globs of Ivy, group:artifact)."""
     groups = ("com.*", "commons-*", "io.*", "jakarta.*", "javax.*", "joda-time", "org.[!a]*", "stax", "wildfly*")
-    hadoop = ("hadoop-[!a]*", "hadoop-a[!w]*")
-    rest = [f"org.apache.hadoop:{name}" for name in hadoop] + ["org.apache.spark:spark-[!h]*", "org.apache.[!hs]*:*"]
+    groups += ("org.apache.[!hs]*", "org.apache.http*")
+    rest = ["org.apache.hadoop:hadoop-[!a]*", "org.apache.hadoop:hadoop-a[!w]*", "org.apache.spark:spark-[!h]*"]
     return ",".join([f"{group}:*" for group in groups] + rest)
 
 
@@ -92,7 +92,12 @@ def _s3_settings(packages: bool) -> dict[str, str]:
     if found.token:
         settings[f"{a}.session.token"] = found.token
     if packages:
-        settings |= {"spark.jars.packages": ",".join(S3_PACKAGES), "spark.jars.excludes": _exclusions()}
+        settings |= {
+            "spark.jars.packages": ",".join(S3_PACKAGES),
+            "spark.jars.excludes": _exclusions(),
+            "spark.jars.ivySettings": str(Path(__file__).with_name("ivysettings.xml")),
+            "spark.jars.ivy": str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "millrace/ivy"),
+        }
     return settings
 
 
