@@ -67,10 +67,10 @@ classifiers: setup  ## train the toxicity model that ships with the project, fro
 	@$(BIN)/python spark_jobs/train_classifier.py configs/classifiers.toml $(SET)
 
 minio: setup  ## build a MinIO server for the S3 tests (needs Go)
-	@$(BIN)/python tests/minio.py build
+	@$(BIN)/python tests/tools.py minio
 
 k8s-tools: setup  ## build kustomize and kubeconform for the Kubernetes tests (needs Go)
-	@$(BIN)/python tests/k8s/tools.py build
+	@$(BIN)/python tests/tools.py k8s
 
 clean:  ## delete the environment and the demo's run
 	rm -rf .venv runs
