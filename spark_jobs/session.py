@@ -108,7 +108,6 @@ def _settings(config: Spark, partitions: int) -> dict[str, str]:
         "spark.pyspark.driver.python": sys.executable,
         "spark.driver.memory": config.driver_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{quiet}",
-        "spark.log.level": "ERROR",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
