@@ -1,0 +1,144 @@
+"""Where a training step runs: its recipe, its place among the workers, and how samples reach it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from dataeng import stage
+from dataeng.recipe import Recipe
+
+_log = logging.getLogger("millrace")
+# feed(read, keys) yields read(key) for each key in order, reading ahead. `read` can be pickled.
+Feed = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+
+
+def read_ahead(read: Callable[[Any], Any], keys: Sequence[Any], ahead: int = 2) -> Iterator[Any]:
+    """``read(key)`` for each key in order, ``ahead`` of them read by threads before they are asked for."""
+    with ThreadPoolExecutor(max(ahead, 1)) as pool:
+        waiting = [pool.submit(read, key) for key in keys[:ahead]]
+        for index in range(len(keys)):
+            value = waiting.pop(0).result()
+            if index + ahead < len(keys):
+                waiting.append(pool.submit(read, keys[index + ahead]))
+            yield value
+
+
+@dataclass
+class Context:
+    """One worker's view of one training step (a table of the recipe). Engines make it, methods use it."""
+
+    recipe: Recipe
+    name: str  # of the table; the step publishes ROOT/NAME
+    config: Any
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mesh: DeviceMesh | None = None  # one dimension "data", None in a single process
+    feed: Feed = read_ahead
+    checkpoint_fingerprint: str = ""  # set by begin()
+
+    @classmethod
+    def single(cls, recipe: Recipe, name: str) -> Context:
+        """The context of a plain process: tests, the debugger, ``python -m training``."""
+        return cls(recipe, name, recipe.step(name), device=default_device(0))
+
+    @classmethod
+    def distributed(cls, recipe: Recipe, name: str, feed: Feed = read_ahead, local_rank: int = 0) -> Context:
+        """The context of one rank; torch.distributed must be up (one rank of one is like ``single``)."""
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        rank = dist.get_rank() if world > 1 else 0
+        device = default_device(local_rank)
+        mesh = init_device_mesh(device.type, (world,), mesh_dim_names=("data",)) if world > 1 else None
+        return cls(recipe, name, recipe.step(name), rank, world, device, mesh, feed)
+
+    @property
+    def seed(self) -> int:
+        """The recipe's seed."""
+        return self.recipe.seed
+
+    @property
+    def folder(self) -> str:
+        """ROOT/NAME."""
+        return stage.folder_of(self.recipe.root, self.name)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which writes what is written once."""
+        return self.rank == 0
+
+    def log(self, message: str, *values: object) -> None:
+        """One line of log, from rank 0 only."""
+        if self.first:
+            _log.info(f"{self.name}: {message}", *values)
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, by rank, on every rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Each number summed over the ranks, in double precision."""
+        if self.world == 1:
+            return [float(value) for value in values]
+        numbers = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        dist.all_reduce(numbers)
+        return [float(value) for value in numbers.tolist()]
+
+    def all_true(self, value: bool) -> bool:
+        """Whether ``value`` holds on every rank."""
+        return self.total([not value])[0] == 0
+
+    def share(self, count: int) -> range:
+        """The indices of 0 … count - 1 that are this rank's: [⌊rB/W⌋, ⌊(r+1)B/W⌋)."""
+        return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def begin(self, inputs: Sequence[dict[str, Any]]) -> stage.Attempt | None:
+        """An attempt at this step, the same on all ranks, or None where it is published already.
+
+        ``inputs`` are entries of ``dataeng.stage.stage_inputs``. An error of rank 0 is raised on all.
+        """
+        attempt: stage.Attempt | stage.Manifest | Exception | None = None
+        if self.first:
+            try:
+                attempt = stage.begin(self.recipe, self.name, inputs)
+            except Exception as error:  # noqa: BLE001 — handed to all ranks, and raised below
+                attempt = error
+        attempt = self.broadcast(attempt)
+        if isinstance(attempt, Exception):
+            raise attempt
+        # Another max_steps may continue a run: checkpoints say how far (TrainerConfig.extendable_until).
+        extendable = self.config.model_copy(update={"max_steps": 0})
+        self.checkpoint_fingerprint = stage.fingerprint(extendable, self.seed, list(inputs))
+        return attempt if isinstance(attempt, stage.Attempt) else None
+
+
+def default_device(local_rank: int) -> torch.device:
+    """The GPU of this rank where there are any, else the CPU."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Sample order, shard reading and packing: pure functions of the global position."""

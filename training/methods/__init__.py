@@ -1,0 +1,1 @@
+"""Training methods, one file each: a ``Config``, ``inputs``, ``check`` and ``run(context)``."""

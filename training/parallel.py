@@ -1,0 +1,128 @@
+"""Lays parallelism over a single-device model: FSDP2 shards, mixed precision, compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from training.context import Context
+from training.model.decoder import Block, Decoder
+from training.settings import TrainerConfig
+
+SMALL = 50_000_000  # parameters up to which a model is one unit, gathered once a step
+
+
+def build(
+    context: Context, make: Callable[[], nn.Module], settings: TrainerConfig, fill: Callable[[nn.Module], None]
+) -> nn.Module:
+    """The model that ``make`` gives, laid out over the workers, its weights set by ``fill``.
+
+    It is made without memory; ``fill(model)`` (``init_weights``, ``load_full``) sets every parameter.
+    """
+    with torch.device("meta"):
+        model = make()
+    lay(context, model, settings)
+    model.to_empty(device=context.device)
+    for module in model.modules():
+        if isinstance(module, Decoder):
+            module.tie()
+    fill(model)
+    return model
+
+
+def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Module:
+    """Shard a model over the context's workers (in place); a single process is left as it is."""
+    if settings.compile:
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.compile()
+    if context.mesh is None:
+        return model
+    low = context.device.type == "cuda" and settings.precision == "bf16"
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if low else None, reduce_dtype=torch.float32)
+    small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
+    more: dict[str, Any] = {"mesh": context.mesh, "mp_policy": policy, "reshard_after_forward": not small}
+    # The children of a ModuleDict (actor, critic) are called on their own, so each is a unit.
+    for part in model.children() if isinstance(model, nn.ModuleDict) else [model]:
+        if not small:
+            for module in part.modules():
+                if isinstance(module, Block):
+                    fully_shard(module, **more)
+        fully_shard(part, **more)
+    return model
+
+
+def put_full(parameter: Tensor, value: Tensor) -> None:
+    """Set a parameter (plain or sharded) to a full value that every rank has."""
+    with torch.no_grad():
+        value = value.to(parameter.dtype)
+        if isinstance(parameter, DTensor):
+            spread = distribute_tensor(
+                value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+            )
+            parameter.to_local().copy_(spread.to_local())
+        else:
+            parameter.copy_(value)
+
+
+def load_full(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set every parameter from full tensors by name; raises KeyError for one that is missing."""
+    for name, parameter in model.named_parameters():
+        if name not in state:
+            raise KeyError(f"the weights have no {name}")
+        if tuple(state[name].shape) != tuple(parameter.shape):
+            raise ValueError(
+                f"{name}: the weights have shape {tuple(state[name].shape)}, the model {tuple(parameter.shape)}"
+            )
+        put_full(parameter, state[name])
+
+
+def full_state(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter in full on the CPU, by name; a collective where the model is sharded."""
+    return {
+        name: (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu()
+        for name, parameter in model.named_parameters()
+    }
+
+
+def autocast(context: Context, settings: TrainerConfig) -> AbstractContextManager[Any]:
+    """Matrix products in bf16 where the settings say so; weights and sums stay fp32."""
+    if settings.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(context.device.type, dtype=torch.bfloat16)
+
+
+def units(model: nn.Module) -> list[FSDPModule]:
+    """The sharded units of a model, outermost first; none in a single process."""
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def sync_gradients(model: nn.Module, wanted: bool) -> None:
+    """Whether the next backward sums gradients over ranks: only a step's last micro-batch needs to."""
+    for unit in units(model):
+        unit.set_requires_gradient_sync(wanted, recurse=False)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[nn.Module]:
+    """The model with all parameters in full on every rank, to generate from without collectives.
+
+    No gradients may be wanted inside. Ranks may run different numbers of forwards.
+    """
+    found = units(model)
+    for unit in found:
+        unit.unshard()
+        unit.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield model
+    finally:
+        small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
+        for unit in found:
+            unit.set_reshard_after_forward(not small, recurse=False)
+            unit.reshard()

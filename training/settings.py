@@ -1,0 +1,62 @@
+"""Settings that every training method shares. No torch here: drivers check recipes without it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dataeng.recipe import Table, runtime
+
+
+class TrainerConfig(Table):
+    """Optimiser, schedule, precision and intervals; a method's ``Config`` adds its own fields."""
+
+    max_steps: int = Field(100, ge=1, description="Optimiser steps in all")
+    batch: int = Field(16, ge=1, description="Global batch of one step, in samples (rows, examples, pairs, prompts)")
+    micro_batch: int = runtime(8, ge=1, description="Samples that a worker takes at once")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="After the warm-up; wsd holds the peak, then falls linearly (arXiv:2404.06395)"
+    )
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up")
+    decay_share: float = Field(0.2, gt=0, le=1, description="Share of all steps in which wsd falls")
+    minimum_share: float = Field(0.1, ge=0, le=1, description="Last learning rate, as a share of the peak")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decay (arXiv:1711.05101), of matrices only")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moments")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of matrix products; weights and sums stay fp32")
+    compile: bool = runtime(False, description="Compile the model's blocks")
+    checkpoint_every: int = runtime(100, ge=1, description="Steps between checkpoints")
+    keep: int = runtime(2, ge=1, description="Checkpoints kept")
+    validate_every: int = runtime(0, ge=0, description="Steps between validations; 0 for only the last")
+    log_every: int = runtime(10, ge=1, description="Steps between progress lines")
+    nonfinite_limit: int = runtime(10, ge=0, description="Steps with a non-finite gradient before the run stops")
+
+    @model_validator(mode="after")
+    def _warms_up(self) -> TrainerConfig:
+        if self.warmup >= self.max_steps:
+            raise ValueError(f"warmup {self.warmup} must be less than max_steps {self.max_steps}")
+        return self
+
+    def rate(self, step: int) -> float:
+        """The learning rate of ``step``, counted from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / (self.warmup + 1)
+        floor, last = self.minimum_share, max(self.max_steps, 1)
+        if self.schedule == "constant":
+            return self.learning_rate
+        begin = self.warmup if self.schedule != "wsd" else max(self.warmup, last - round(self.decay_share * last))
+        done = min(max((step - begin) / max(last - begin, 1), 0.0), 1.0)
+        share = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
+        return self.learning_rate * (floor + (1 - floor) * share)
+
+    def extendable_until(self) -> float:
+        """The step up to which the rates do not depend on ``max_steps``: so far a longer run may go on from."""
+        if self.schedule == "constant":
+            return math.inf
+        if self.schedule == "wsd":
+            return max(self.warmup, self.max_steps - round(self.decay_share * self.max_steps))
+        return self.warmup

@@ -1,0 +1,202 @@
+"""The training loop. It knows no method: a model, batches and a loss come in.
+
+The weight of a whole global batch is known before its first backward; losses are summed and divided
+by it, so that cutting a batch into micro-batches or over workers changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training import optim, parallel
+from training.checkpoint import Checkpoints
+from training.context import Context
+from training.metrics import Metrics
+from training.settings import TrainerConfig
+
+Batch = dict[str, Tensor]
+# loss(model, micro_batch) -> (weighted sum to minimise, its weight, weighted sums to log). The weight's
+# unit (tokens, pairs, sequences) is the method's; logged sums are divided by the global weight.
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor | float, dict[str, Tensor]]]
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on: too many non-finite steps, or a batch without weight."""
+
+
+@dataclass
+class Step:
+    """One optimiser step: this rank's micro-batches, of which every rank has the same number."""
+
+    micro: list[Batch]
+    weight: float  # of the global batch, over all ranks and micro-batches
+    position: int  # global samples (or rollouts) used up once this step is done
+    bound: bool = True  # whether a checkpoint may follow: the last inner update of a rollout batch
+    metrics: dict[str, float] = field(default_factory=dict)  # global values to log with the step
+
+
+# batches(position) yields the steps from a position on. It may generate on demand: the next step is
+# asked for only after the one before is done.
+Batches = Callable[[int], Iterator[Step]]
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass
+class Result:
+    """What came of ``fit``: the last step, where it resumed, and the last values of all metrics."""
+
+    step: int
+    position: int
+    resumed_from: int
+    metrics: dict[str, float]
+    skipped: int
+    seconds: float
+
+
+def fit(
+    context: Context,
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    settings: TrainerConfig,
+    validate: Validate | None = None,
+) -> Result:
+    """Train ``model`` (laid out by ``parallel.build``) for ``settings.max_steps`` steps, resuming by itself.
+
+    Raises TrainingFailed. All ranks call it with the same settings.
+    """
+    run = _Run(context, model, loss, settings)
+    begun = time.monotonic()
+    resumed = run.restore()
+    with Metrics(context, resumed) as metrics:
+        steps = batches(run.position)
+        while run.step < settings.max_steps:
+            row = run.update(next(steps))
+            if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
+                row |= run.validated(validate)
+            metrics.write(row)
+            if run.step == 1 or run.step - resumed == 1 or _is_due(run.step, settings.log_every, settings.max_steps):
+                context.log("%s", _progress(row, settings.max_steps))
+            run.save_if_due(metrics)
+        run.saver.join()
+    return Result(run.step, run.position, resumed, run.last, run.skipped, time.monotonic() - begun)
+
+
+def _is_due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)
+
+
+def _progress(row: dict[str, Any], last: int) -> str:
+    parts = [
+        f"step {row['step']}/{last}",
+        f"loss {row['loss']:.4f}",
+        f"rate {row['rate']:.2e}",
+        f"norm {row['norm']:.2f}",
+        f"{row['per_second']:,.0f}/s",
+    ]
+    if "validation_loss" in row:
+        parts.append(f"validation {row['validation_loss']:.4f}")
+    return "  ".join(parts)
+
+
+class _Run:
+    """The state of one run: model, optimiser, step and position."""
+
+    def __init__(self, context: Context, model: nn.Module, loss: Loss, settings: TrainerConfig) -> None:
+        self.context, self.model, self.loss, self.settings = context, model, loss, settings
+        self.optimizer = optim.adamw(model, settings)
+        self.saver = Checkpoints(context, settings)
+        self.step = self.position = self.skipped = 0
+        self.last: dict[str, float] = {}
+        self.due = False
+
+    def restore(self) -> int:
+        """Load the newest whole checkpoint, if there is one; the step it was made after comes back."""
+        facts = self.saver.restore(self.model, self.optimizer)
+        if facts:
+            self.step, self.position, self.skipped = facts["step"], facts["position"], facts["skipped"]
+            self.context.log("resumed at step %d, sample %d", self.step, self.position)
+        return self.step
+
+    def update(self, step: Step) -> dict[str, Any]:
+        """One optimiser step; the row of metrics that it leaves."""
+        begun = time.monotonic()
+        if not step.weight > 0:
+            raise TrainingFailed(
+                f"{self.context.name}: step {self.step}: nothing in the batch counts (weight "
+                f"{step.weight}): are all labels masked?"
+            )
+        rate = self.settings.rate(self.step)
+        optim.set_rate(self.optimizer, rate)
+        torch.manual_seed(hash((self.context.seed, self.step, self.context.rank)) & 0x7FFFFFFF)  # for dropout
+        sums = self._backward(step)
+        norm = optim.clip(self.model, self.settings.clip)
+        if math.isfinite(norm):
+            self.optimizer.step()
+        else:
+            self._skip()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step, self.position, self.due = self.step + 1, step.position, self.due or self._is_save_due(self.step + 1)
+        self.last = sums | step.metrics
+        seconds = time.monotonic() - begun
+        row = {"step": self.step, "position": self.position, "rate": rate, "norm": norm, "weight": step.weight}
+        self._bound = step.bound
+        return row | self.last | {"skipped": self.skipped, "seconds": seconds, "per_second": step.weight / seconds}
+
+    def _backward(self, step: Step) -> dict[str, float]:
+        """Gradients of the global batch's mean loss; the logged means come back."""
+        self.model.train()
+        totals: dict[str, Tensor] = {}
+        for index, batch in enumerate(step.micro):
+            parallel.sync_gradients(self.model, index == len(step.micro) - 1)
+            moved = {key: value.to(self.context.device, non_blocking=True) for key, value in batch.items()}
+            with parallel.autocast(self.context, self.settings):
+                total, weight, logged = self.loss(self.model, moved)
+            (total * (self.context.world / step.weight)).backward()
+            for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
+                value = value.detach().double().to(self.context.device)
+                totals[key] = totals[key] + value if key in totals else value
+        names = sorted(totals)
+        sums = dict(zip(names, self.context.total([float(totals[name]) for name in names]), strict=True))
+        weight = sums.pop("weight")
+        if not math.isclose(weight, step.weight, rel_tol=1e-4):
+            raise TrainingFailed(
+                f"{self.context.name}: step {self.step}: the batch was said to weigh {step.weight}, its loss {weight}"
+            )
+        return {name: value / step.weight for name, value in sums.items()}
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self.context.log("step %d: the gradient is not finite; step skipped (%d so far)", self.step, self.skipped)
+        if self.skipped > self.settings.nonfinite_limit:
+            raise TrainingFailed(
+                f"{self.context.name}: {self.skipped} steps had a gradient that is not finite "
+                f"(nonfinite_limit = {self.settings.nonfinite_limit}): lower the learning rate"
+            )
+
+    def validated(self, validate: Validate) -> dict[str, float]:
+        """The validation's metrics, without gradients or dropout."""
+        self.model.eval()
+        with torch.no_grad(), parallel.autocast(self.context, self.settings):
+            found = validate(self.model)
+        self.model.train()
+        self.last |= found
+        return found
+
+    def _is_save_due(self, step: int) -> bool:
+        return _is_due(step, self.settings.checkpoint_every, self.settings.max_steps)
+
+    def save_if_due(self, metrics: Metrics) -> None:
+        """Start a checkpoint where one is due and the step ends a unit of position."""
+        if self.due and (self._bound or self.step == self.settings.max_steps):
+            metrics.flush()
+            facts = {"step": self.step, "position": self.position, "skipped": self.skipped}
+            self.saver.save(self.model, self.optimizer, facts)
+            self.due = False
