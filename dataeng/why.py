@@ -73,6 +73,7 @@ def reason(row: dict[str, Any], addresses: dict[str, str] | None = None) -> str:
     parts = [str(row.get("rule") or "no rule recorded")]
     if row.get("score") is not None:
         side = {"min": "below the minimum of", "max": "above the maximum of"}.get(row.get("bound") or "", "against")
+        limit = "" if row.get("threshold") is None else f", {side} {_number(row['threshold'])}"
         parts.append(f"scored {_number(row['score'])}{limit}")
     if row.get("duplicate_of"):
         parts.append(f"duplicate of {_named(row['duplicate_of'], addresses)}")
