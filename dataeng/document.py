@@ -110,6 +110,19 @@ def row_hash(row: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _whole(text: str) -> str:
+    """The text with half surrogate pairs replaced: a hostile page may hold some, UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def from_row(row: Mapping[str, Any]) -> Document:
     """A document from a row of any document table (maps may be dicts or lists of pairs)."""
     values: dict[str, Any] = {name: row.get(name) for name in DOCUMENT.names}
@@ -126,9 +139,11 @@ def to_row(document: Document, table: str = "kept", **more: Any) -> dict[str, An
     unknown = row.keys() - set(DROPPED.names)
     if unknown:
         raise KeyError(f"not columns of a dropped document: {sorted(unknown)}")
-    row["scores"] = rounded(row["scores"])
-    row["metadata"] = {key: str(row["metadata"][key]) for key in sorted(row["metadata"])}
-    row |= {name: rounded(row[name]) for name in _FLOATS}
+    # As Parquet gives them back: whole numbers as floats, no halves of surrogate pairs; else `verify` would differ.
+    row["scores"] = rounded({_whole(key): _number(value) for key, value in row["scores"].items()})
+    row["metadata"] = {_whole(key): _whole(str(row["metadata"][key])) for key in sorted(row["metadata"])}
+    row |= {name: rounded(_number(row[name])) for name in _FLOATS}
+    row |= {name: _whole(value) for name, value in row.items() if isinstance(value, str)}
     return row | {"row_hash": row_hash(row), "table": table}
 
 

@@ -9,11 +9,12 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +49,7 @@ class Table(BaseModel):
 
     version: ClassVar[int] = 1  # raised whenever the step's results change
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose versions change results
+    kept_tables: ClassVar[tuple[str, ...]] = ("kept",)  # the tables that hold what the step keeps
 
     def parts(self) -> Iterator[tuple[str, Table]]:
         """The tables inside this one, each with its dotted name."""
@@ -70,6 +72,13 @@ class Table(BaseModel):
             named += part.files()
         return named
 
+    def _named_files(self) -> dict[str, int]:
+        """How many files each content field names: the same file in another field is another result."""
+        fields = type(self).model_fields.items()
+        named = [n for n, f in fields if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("content")]
+        values = {name: getattr(self, name) for name in named}
+        return {name: 1 if isinstance(value, str) else len(value or ()) for name, value in values.items()}
+
     def results(self) -> dict[str, Any]:
         """The fields that change results, with the version of each part: what a fingerprint hashes.
 
@@ -80,7 +89,7 @@ class Table(BaseModel):
             for name, field in type(self).model_fields.items()
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.keys() & {"runtime", "content"}
         }
-        plain = self.model_dump(mode="json", exclude=hidden)
+        plain = self.model_dump(mode="json", exclude=hidden) | self._named_files()
         for name, part in self.parts():
             if name.split(".")[0] not in hidden:
                 plain.pop(name.split(".")[0], None)
@@ -102,7 +111,8 @@ class Rules(Table):
         for name, value in values.items():
             if name not in type(self).model_fields and isinstance(value, dict):
                 values[name] = _checked(package, name, value)
-        for name in values.get("rules", type(self).model_fields["rules"].default or ()):
+        rules = values.get("rules", type(self).model_fields["rules"].default)
+        for name in rules if isinstance(rules, list | tuple) else ():
             if isinstance(name, str) and name not in values:
                 values[name] = _checked(package, name, {})
         super().__init__(**values)
@@ -124,12 +134,26 @@ def _first_problem(name: str, error: ValidationError, model: type[BaseModel]) ->
     key = ".".join([name, *(str(part) for part in first["loc"])])
     message, value = first["msg"], first.get("input")
     if first["type"] == "extra_forbidden":
-        message = "unknown key; allowed here: " + ", ".join(sorted(model.model_fields))
+        inner = _table_at(model, first["loc"][:-1])
+        message = "unknown key; allowed here: " + ", ".join(sorted(inner.model_fields))
     elif first["type"] == "missing":
         message, value = "is missing", None
     more = len(error.errors()) - 1
     message = message.removeprefix("Value error, ") + (f" (and {more} more)" if more else "")
     return KeyProblem(key, value, message[:1].lower() + message[1:])
+
+
+def _table_at(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
+    """The model that stands at a place inside ``model``: a nested table, or one of a list of tables."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        kinds = [field.annotation] if field else []
+        while kinds:
+            kind = kinds.pop()
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+            kinds += get_args(kind)
+    return model
 
 
 def build(model: type[BaseModel], name: str, values: dict[str, Any]) -> Any:
@@ -221,12 +245,21 @@ class Recipe:
     def check(self, homes: Sequence[str] = ("dataeng.", "training.")) -> None:
         """Check every table, the configs of those homes in full; raises UserError for the first problem."""
         for name in self.tables:
+            if not re.fullmatch(r"[A-Za-z]\w*", name):
+                raise UserError(f"{self.path}: [{name}]: a table's name is letters, digits and _ (it names a folder)")
             module = home(self.kind(name))
             if self.kind(name) not in _ENGINES and module is None:
                 steps = "its name, or its key `step`, must be that of a step"
                 raise UserError(f"{self.path}: [{name}]: unknown table; {steps}")
             if module is None or module.startswith(tuple(homes)):
                 self.step(name)
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """Raise UserError for the first file that the tables of those names name but that is not there."""
+        for name in names:
+            for path in self.step(name).files() if name in self else ():
+                if storage.stat(path) is None:
+                    raise UserError(f"{self.path}: [{name}] names {path}: there is no such file")
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe with every default filled in."""
@@ -281,7 +314,7 @@ def load(arguments: Sequence[str], homes: Sequence[str] = ("dataeng.",)) -> Reci
     for name, value in values.items():
         if not isinstance(value, dict):
             raise UserError(f"{path}: {name} = {_show(value)}: unknown key; at the top stand root, seed and tables")
-    recipe = Recipe(path, root.rstrip("/"), seed, values)
+    recipe = Recipe(path, storage.plain(root), seed, values)
     recipe.check(homes)
     return recipe
 
@@ -294,6 +327,8 @@ def hash_files(paths: Sequence[str]) -> list[str]:
             hashes.append(hashlib.sha256(storage.read_bytes(path)).hexdigest())
         except FileNotFoundError:
             raise UserError(f"{path}: the recipe names this file, but it is not there") from None
+        except OSError as error:
+            raise UserError(f"{path}: the recipe names this file, but it cannot be read: {error.strerror}") from None
     return hashes
 
 

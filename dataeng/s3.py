@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, cast
 
 from dataeng.cli import UserError
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
+_REFUSED |= {"ExpiredToken", "InvalidToken"}
+_BODY_ATTEMPTS = 6
+_creation = Lock()  # boto3's sessions are not safe to make in several threads at once
 
 
 def split(path: str) -> tuple[str, str]:
@@ -29,14 +34,19 @@ def _client(process: int = 0) -> Any:
     """The boto3 client of this process; retries throttling and connection faults with back-off."""
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     settings = Config(retries={"mode": "adaptive", "max_attempts": 10}, max_pool_connections=32)
-    return boto3.client("s3", config=settings)
+    try:
+        return boto3.Session().client("s3", config=settings)
+    except (BotoCoreError, ValueError) as error:  # a profile that is not there, half a key, an endpoint without http://
+        raise UserError(f"s3: the AWS settings cannot be used: {error}") from None
 
 
 def client() -> Any:
     """This process's boto3 client."""
-    return _client(os.getpid())  # a client does not survive a fork
+    with _creation:
+        return _client(os.getpid())  # a client does not survive a fork
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,12 @@ def settings() -> Settings:
     """Endpoint, region and credentials as boto3 finds them; raises UserError where there are no keys."""
     import boto3
 
+    url = cast(str, client().meta.endpoint_url)  # first: it says what is wrong with the settings
     session = boto3.Session()
     found = session.get_credentials()
     if found is None:
         raise UserError("s3: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
     keys = found.get_frozen_credentials()
-    url = cast(str, client().meta.endpoint_url)
     endpoint = None if re.fullmatch(r"https://s3(\.[\w-]+)?\.amazonaws\.com(\.cn)?", url) else url
     return Settings(endpoint, session.region_name or "us-east-1", keys.access_key, keys.secret_key, keys.token)
 
@@ -75,12 +85,43 @@ def errors(path: str) -> Iterator[None]:
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code == "NoSuchBucket":
             raise UserError(f"{path}: there is no such bucket") from None
+        if code == "InvalidBucketName":
+            raise UserError(f"{path}: is no bucket's name") from None
         if code in _REFUSED:
             raise UserError(f"{path}: access denied ({code}): check the keys and the bucket's policy") from None
         if code in _MISSING:
             raise FileNotFoundError(path) from None
         raise
-    except boto.NoCredentialsError:
+    except boto.ParamValidationError as error:
+        raise UserError(f"{path}: is no address on S3: {str(error).splitlines()[-1]}") from None
+    except (boto.NoCredentialsError, boto.CredentialRetrievalError):
         raise UserError(f"{path}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
     except (boto.EndpointConnectionError, boto.ConnectTimeoutError) as error:
         raise UserError(f"{path}: the object store does not answer: {error}") from None
+
+
+def need_bucket(path: str) -> None:
+    """Raise UserError unless the path's bucket is there."""
+    try:
+        with errors(path):
+            client().head_bucket(Bucket=split(path)[0])
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such bucket") from None
+
+
+def get(path: str, **more: str) -> tuple[bytes, str]:
+    """An object's bytes and tag. A body cut off on its way is asked for again; boto3 retries only its head."""
+    from botocore import exceptions as boto
+
+    bucket, key = split(path)
+    cut_off = (boto.IncompleteReadError, boto.ResponseStreamingError, boto.ReadTimeoutError)
+    for attempt in range(_BODY_ATTEMPTS):
+        try:
+            with errors(path):
+                answer = client().get_object(Bucket=bucket, Key=key, **more)
+                return answer["Body"].read(), answer["ETag"]
+        except cut_off:
+            if attempt == _BODY_ATTEMPTS - 1:
+                raise
+            time.sleep(0.1 * 2**attempt)
+    raise AssertionError("unreachable")

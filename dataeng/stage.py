@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from dataeng import storage
-from dataeng.cli import Conflict, UserError, run
+from dataeng.cli import Conflict, UserError, one_line, run
 from dataeng.document import row_hash
 from dataeng.manifest import FORMAT, FileEntry, Manifest, TableEntry
 from dataeng.recipe import Recipe, Table, hash_files
@@ -48,11 +49,19 @@ def read_manifest(folder: str) -> tuple[Manifest, str] | None:
     found = storage.read_tagged(path)
     if found is None:
         return None
+    return parse_manifest(path, found[0]), found[1]
+
+
+def parse_manifest(path: str, data: bytes) -> Manifest:
+    """The manifest in ``data``, read from ``path``; raises UserError where it is damaged or of another format."""
     try:
-        return Manifest.model_validate_json(found[0]), found[1]
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise UserError(f"{path}: is damaged ({problem}): delete it and run the step again") from None
+    if manifest.format != FORMAT:
+        raise UserError(f"{path}: has format {manifest.format}, this version reads {FORMAT}: use another root")
+    return manifest
 
 
 def need_manifest(root: str, name: str, wanted_by: str) -> Manifest:
@@ -116,6 +125,7 @@ class Attempt:
     clock: float = field(default_factory=time.monotonic)
     manifest_path: str = "manifest.json"  # slices: slices/SLICE.json
     slice: str = ""
+    also: list[str] = field(default_factory=list)  # committed files of further tables, written before the rows
 
     @property
     def data_folder(self) -> str:
@@ -149,10 +159,11 @@ class Attempt:
         Another run's manifest of the same fingerprint is as good; another fingerprint raises Conflict.
         """
         path = storage.join(self.folder, self.manifest_path)
+        storage.make_durable([storage.join(self.folder, f.path) for t in manifest.tables.values() for f in t.files])
         if storage.write_if(path, manifest.encoded(), self.tag):
             return manifest
         found = storage.read_tagged(path)
-        other = Manifest.model_validate_json(found[0]) if found else None
+        other = parse_manifest(path, found[0]) if found else None
         if other and other.fingerprint == manifest.fingerprint:
             log.info("%s: another run published the same result first; using it", self.stage)
             return other
@@ -225,7 +236,8 @@ def measure(path: str) -> FileFacts:
 
 def tables_of(facts: Sequence[FileFacts], attempt: Attempt) -> dict[str, TableEntry]:
     """The manifest's tables from facts of all committed files."""
-    tables: dict[str, TableEntry] = {"kept": TableEntry(), "dropped": TableEntry()}
+    kept = type(attempt.config).kept_tables
+    tables: dict[str, TableEntry] = {name: TableEntry() for name in (*kept, "dropped")}
     for fact in sorted(facts, key=lambda f: f.path):
         entry = tables.setdefault(fact.table, TableEntry())
         file = FileEntry(path=attempt.relative(fact.path), rows=fact.rows, bytes=fact.bytes)
@@ -237,8 +249,10 @@ def tables_of(facts: Sequence[FileFacts], attempt: Attempt) -> dict[str, TableEn
 
 def check_balance(attempt: Attempt, facts: Sequence[FileFacts], rows_in: int, ids_in: str | None) -> dict[str, int]:
     """The counts, after checking in = kept + dropped and equal ids; raises Broken otherwise."""
-    split = [fact for fact in facts if fact.table in ("kept", "dropped")]
-    rows = {table: sum(f.rows for f in split if f.table == table) for table in ("kept", "dropped")}
+    kept = type(attempt.config).kept_tables
+    split = [fact for fact in facts if fact.table in (*kept, "dropped")]
+    dropped = sum(f.rows for f in split if f.table == "dropped")
+    rows = {"kept": sum(f.rows for f in split) - dropped, "dropped": dropped}
     if rows_in != sum(rows.values()):
         raise Broken(f"{attempt.stage}: {rows_in} rows came in but {rows} were written")
     if ids_in is not None and add_hashes(f.ids for f in split) != ids_in:
@@ -298,12 +312,17 @@ def merge(attempt: Attempt, slices: Sequence[Manifest]) -> Manifest:
 
 
 def _add_details(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers of the slices' details added up; other values are taken from the first that has them."""
+    """Numbers of the slices' details added up, in tables too; other values are taken from the first that has them."""
     total: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
-            both_numbers = isinstance(value, int | float) and isinstance(total.get(key, 0), int | float)
-            total[key] = total.get(key, 0) + value if both_numbers else total.get(key, value)
+            old = total.get(key)
+            if isinstance(value, int | float) and isinstance(old, int | float | None):
+                total[key] = (old or 0) + value
+            elif isinstance(value, dict) and isinstance(old, dict | None):
+                total[key] = _add_details([old or {}, value])
+            else:
+                total.setdefault(key, value)
     return total
 
 
@@ -332,7 +351,11 @@ def verify(root: str, name: str) -> list[str]:
             problems.append(f"{table}: {missing[0]} is missing")
             continue
         if all(path.endswith(".parquet") for path in paths):
-            sums = [_recompute(path) for path in paths]
+            try:
+                sums = [_recompute(path) for path in paths]
+            except (OSError, pa.ArrowException) as error:
+                problems.append(f"{table}: cannot be read: {one_line(error)}")
+                continue
             found = (sum(rows for rows, _ in sums), add_hashes(value for _, value in sums))
         else:
             found = (entry.rows, file_table(folder, paths).hash)

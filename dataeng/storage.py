@@ -39,25 +39,31 @@ def is_s3(path: str) -> bool:
     return path.startswith(("s3://", "s3a://"))
 
 
+def plain(path: str) -> str:
+    """A path as this package writes it: ``s3://`` for s3a://, no slash at its end (but the root's)."""
+    path = re.sub(r"^s3a://", "s3://", path)
+    return path if path.endswith("://") else path.rstrip("/") or path[:1]
+
+
 def join(*parts: str) -> str:
     """Path parts put together by single slashes."""
     return "/".join([parts[0].rstrip("/"), *(part.strip("/") for part in parts[1:])])
 
 
-def read_bytes(path: str, start: int = 0, length: int | None = None) -> bytes:
-    """A file's bytes, or ``length`` of them from ``start``; raises FileNotFoundError."""
+def read_bytes(path: str, start: int = 0, length: int | None = None, tag: str | None = None) -> bytes:
+    """A file's bytes, or ``length`` of them from ``start``; raises FileNotFoundError.
+
+    With ``tag`` an object that was replaced since is refused (S3 only), so that ranges fit together.
+    """
     if not is_s3(path):
         with open(path, "rb") as file:
             file.seek(start)
             return file.read(-1 if length is None else length)
-    bucket, key = s3.split(path)
-    more = {}
-    if start or length is not None:
-        if length == 0:
-            return b""
-        more["Range"] = f"bytes={start}-" + ("" if length is None else str(start + length - 1))
-    with s3.errors(path):
-        return cast(bytes, s3.client().get_object(Bucket=bucket, Key=key, **more)["Body"].read())
+    if length == 0:
+        return b""
+    whole = start == 0 and length is None
+    more = {} if whole else {"Range": f"bytes={start}-" + ("" if length is None else str(start + length - 1))}
+    return s3.get(path, **more, **({"IfMatch": tag} if tag else {}))[0]
 
 
 class _S3Stream:
@@ -68,14 +74,15 @@ class _S3Stream:
         found = stat(path)
         if found is None:
             raise FileNotFoundError(path)
-        self.size, self.buffer = found.size, b""
+        self.size, self.tag, self.buffer = found.size, found.tag, b""
 
     def read(self, size: int = -1) -> bytes:
         wanted = self.size if size < 0 else size
         parts: list[bytes] = []
         while wanted > 0 and (self.buffer or self.position < self.size):
             if not self.buffer:
-                self.buffer = read_bytes(self.path, self.position, min(self.chunk_bytes, self.size - self.position))
+                length = min(self.chunk_bytes, self.size - self.position)
+                self.buffer = read_bytes(self.path, self.position, length, self.tag)
                 self.position += len(self.buffer)
             part, self.buffer = self.buffer[:wanted], self.buffer[wanted:]
             parts.append(part)
@@ -144,16 +151,21 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
+def make_durable(paths: list[str]) -> None:
+    """Have local files reach the disk, so that no manifest outlives them; on S3 they have."""
+    for path in paths:
+        if not is_s3(path):
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
 def read_tagged(path: str) -> tuple[bytes, str] | None:
     """A file's bytes with the tag that ``write_if`` compares, or None where there is none."""
     try:
         if not is_s3(path):
             data = read_bytes(path)
             return data, hashlib.sha256(data).hexdigest()
-        bucket, key = s3.split(path)
-        with s3.errors(path):
-            answer = s3.client().get_object(Bucket=bucket, Key=key)
-            return answer["Body"].read(), answer["ETag"]
+        return s3.get(path)
     except FileNotFoundError:
         return None
 
@@ -222,12 +234,19 @@ def stat(path: str) -> Entry | None:
     bucket, key = s3.split(path)
     try:
         with s3.errors(path):
-            head = s3.client().head_object(Bucket=bucket, Key=key)
+            head = s3.client().head_object(Bucket=bucket, Key=key) if key else None
     except FileNotFoundError:
-        with s3.errors(path):  # a HEAD says 404 for a missing bucket too; this names it
-            s3.client().head_bucket(Bucket=bucket) if key else None
+        head = None
+    if head is None:
+        s3.need_bucket(path)  # a HEAD says 404 for a missing bucket too
         return None
     return Entry(path, head["ContentLength"], head["LastModified"].timestamp(), head["ETag"])
+
+
+def _not_passed_over(error: OSError) -> None:
+    """A folder that is not there has no files; one that cannot be read must not look empty."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def list_files(folder: str) -> list[Entry]:
@@ -244,7 +263,8 @@ def list_files(folder: str) -> list[Entry]:
                 if not item["Key"].endswith("/")
             ]
         return sorted(found, key=lambda entry: entry.path)
-    paths = (os.path.join(base, name) for base, _, names in os.walk(folder) for name in names)
+    walk = os.walk(folder, onerror=_not_passed_over)
+    paths = (os.path.join(base, name) for base, _, names in walk for name in names)
     entries = (stat(path) for path in paths)
     return sorted((entry for entry in entries if entry), key=lambda entry: entry.path)
 
@@ -252,7 +272,7 @@ def list_files(folder: str) -> list[Entry]:
 def fixed_part(pattern: str) -> str:
     """The folder of a pattern before its first wildcard; a plain path's folder is its parent."""
     head = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    return head.rpartition("/")[0] if "/" in head else "."
+    return (head.rpartition("/")[0] or "/") if "/" in head else "."
 
 
 def expand(pattern: str, endings: tuple[str, ...] = ()) -> list[tuple[str, Entry]]:
@@ -261,7 +281,7 @@ def expand(pattern: str, endings: tuple[str, ...] = ()) -> list[tuple[str, Entry
     The relative name is the path below the pattern's fixed part (a folder's own path, a file's
     parent). ``endings`` limits folders to files with such names. Raises UserError where there is none.
     """
-    pattern = pattern.rstrip("/") if not pattern.endswith("://") else pattern
+    pattern = plain(pattern)
     if not re.search(r"[*?\[]", pattern):
         single = None if (not is_s3(pattern) and os.path.isdir(pattern)) else stat(pattern)
         if single:
@@ -282,10 +302,17 @@ _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 def _regex(pattern: str) -> str:
     """The regular expression of a pattern: ``*`` stays within one folder, ``**`` does not."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
-    return "".join(
-        _WILDCARDS.get(part, part if part[:1] == "[" and len(part) > 2 else re.escape(part)) for part in parts
-    )
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])", pattern)
+    return "".join(_WILDCARDS.get(part) or _one_of(part) or re.escape(part) for part in parts)
+
+
+def _one_of(part: str) -> str:
+    """The regular expression of a set such as ``[0-9]`` or ``[!a]``; empty where ``part`` is none."""
+    if part[:1] != "[" or len(part) < 3:
+        return ""
+    inner = part[2:-1] if part[1] == "!" else part[1:-1]
+    escaped = re.sub(r"([\\\[^&~|])", r"\\\1", inner)
+    return f"(?!/)[{'^' if part[1] == '!' else ''}{escaped}]"
 
 
 def delete(paths: list[str]) -> None:
