@@ -178,8 +178,8 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
 def collate(examples: Sequence[Example], rows: Sequence[Sequence[int]], width: int, pad: int, height: int) -> Batch:
     """``height`` rows of ``width`` tokens (R, L); each example is a segment with positions from 0.
 
-    ``targets`` follow ``tokens`` by one, ``mask`` says which targets count. A target is the next token of the same example; rows past those given, and what is left of each,
-    are padding (segment 0).
+    ``targets`` follow ``tokens`` by one, ``mask`` says which targets count. A target is the next token
+    of the same example; rows past those given, and what is left of each, are padding (segment 0).
     """
     shape = (height, width)
     tokens, targets = torch.full(shape, pad), torch.full(shape, pad)
