@@ -1,0 +1,158 @@
+"""Masks e-mail addresses, IP addresses and telephone numbers. A transform: it never drops.
+
+Each becomes the placeholder of its kind (``<EMAIL>``, ``<IP>``, ``<PHONE>``), in the text, in
+metadata and in the address of the page (whose host is kept: it says where the page came from).
+
+Not personal data here: addresses at exactly ``keep_domains``; IP addresses that are not global
+(private, loopback, documentation, netmasks); four numbers that their surroundings call a version.
+A bare ``4.3.2.1`` counts as an address: of the two mistakes the harmless one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from dataeng.document import Document
+from dataeng.recipe import Table
+
+Kind = Literal["email", "ip", "phone"]
+PLACEHOLDERS: dict[Kind, str] = {"email": "<EMAIL>", "ip": "<IP>", "phone": "<PHONE>"}
+
+_AT = r"(?:@|＠|%40|\s?[\[({<]\s?(?:at|@|AT)\s?[\])}>]\s?)"
+_DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|DOT|\.)\s?[\])}>]\s?)"
+_EMAIL = re.compile(
+    rf"(?<![\w.%+-])[\w.%+-]{{1,64}}{_AT}((?:[\w-]{{1,63}}{_DOT}){{1,8}}(?:xn--[\w-]{{2,59}}|[^\W\d_]{{2,24}}))(?![\w-])"
+)
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_ARCHIVE = r"tar|tgz|zip|deb|rpm|gz|bz2|xz|exe|msi|dmg|whl|jar|dsc|diff|orig|iso|patch"
+_IPV4 = re.compile(
+    rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\d|\.(?:{_ARCHIVE})\b|[~+]|-(?!\d{{1,3}}\.\d{{1,3}}\.)\w)", re.ASCII
+)
+_VERSION_BEFORE = re.compile(
+    r"(?:\b(?:versi(?:on|ón|one|ons|e)|versão|ver|v|release|rel|revision|rev|build|kernel|firmware|section|sec|chapter"
+    r"|clause|rfc|python|linux|debian|chrome|firefox|mozilla|gcc|glibc|openssl|java|jdk|oid)"
+    r"s?\.?\s*(?:number|no\.?)?\s*[:=/(<>~]{0,3}\s*|§\s*|[A-Za-z_][-_/]|[<>=~!]=\s*)$",
+    re.IGNORECASE,
+)
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:(?:[0-9a-fA-F]{0,4}:){1,6}[0-9a-fA-F]{0,4}(?![\w:])")
+_SPACE = r"[ \u00a0\u2009\u202f.\-\u2013/]"
+_INTERNATIONAL = re.compile(rf"(?<![\w+])\(?(?:\+|%2B)[1-9]\d*\)?(?:{_SPACE}{{0,2}}\(?\d+\)?)*")
+_AMERICAN = re.compile(
+    rf"(?<![\w.+-])(?:1{_SPACE})?(?:\([2-9]\d\d\){_SPACE}?[2-9]\d\d{_SPACE}|[2-9]\d\d([.\-\u2013])[2-9]\d\d\1|"
+    rf"(?<=1{_SPACE})[2-9]\d\d{_SPACE}[2-9]\d\d{_SPACE})\d{{4}}(?!\w|[.-]\d)"
+)
+_NAMED = re.compile(
+    r"(?P<name>(?<!\w)(?:tel|tél|phone|telephone|telefon|téléphone|teléfono|telefone|telefono|telefoon|mobile|mobil|cell"
+    r"|fax|whatsapp|тел|телефон|факс|電話|电话|传真|전화)\.?\s*(?:no|number|nr|n°|nº|№)?\.?\s*[:：]?\s*)"
+    rf"(?P<number>\(?\d+\)?(?:{_SPACE}{{1,2}}\(?\d+\)?|\(\d+\))*)",
+    re.IGNORECASE,
+)
+_SEPARATE = re.compile(r"\d+")
+_URL_HOST = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+
+
+class Config(Table):
+    """Table `filter.personal_data`."""
+
+    version: ClassVar[int] = 1
+
+    kinds: list[Kind] = Field(["email", "ip", "phone"], description="What is masked")
+    keep_domains: list[str] = Field(
+        ["example.com", "example.org", "example.net"],
+        description="Addresses at exactly these domains stay (RFC 2606); those at names below them do not",
+    )
+
+
+def mask(text: str, config: Config) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many of each kind were put in."""
+    counts: Counter[str] = Counter()
+    for kind in config.kinds:
+        text = _MASKS[kind](text, config, counts)
+    return text, counts
+
+
+def mask_url(url: str, config: Config) -> str:
+    """The address with what stands after its host masked, and credentials before the host."""
+    host = _URL_HOST.match(url)
+    if host is None:
+        return mask(url, config)[0]
+    start = re.sub(r"//[^/]*@", "//", host[0])
+    return start + mask(url[host.end() :], config)[0]
+
+
+def transform(document: Document, config: Config) -> Document:
+    """The document masked, with the counts ``masked.email``, ``masked.ip`` and ``masked.phone`` of its text."""
+    text, counts = mask(document.text or "", config)
+    return replace(
+        document,
+        text=None if document.text is None else text,
+        url=None if document.url is None else mask_url(document.url, config),
+        metadata={key: mask(value, config)[0] for key, value in document.metadata.items()},
+        scores=document.scores | {f"masked.{kind}": float(counts[kind]) for kind in config.kinds},
+    )
+
+
+def _emails(text: str, config: Config, counts: Counter[str]) -> str:
+    def put(match: re.Match[str]) -> str:
+        if match[1].lower() in config.keep_domains:
+            return match[0]
+        counts["email"] += 1
+        return PLACEHOLDERS["email"]
+
+    return _EMAIL.sub(put, text) if _may_hold_email(text) else text
+
+
+def _may_hold_email(text: str) -> bool:
+    return any(sign in text for sign in "@＠%([{<")
+
+
+def _is_version(match: re.Match[str]) -> bool:
+    return _VERSION_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()]) is not None
+
+
+def _ips(text: str, config: Config, counts: Counter[str]) -> str:
+    def put(match: re.Match[str]) -> str:
+        try:
+            public = ipaddress.ip_address(match[0]).is_global
+        except ValueError:  # groups and colons that make no IPv6 address
+            return match[0]
+        if not public or ("." in match[0] and _is_version(match)):
+            return match[0]
+        counts["ip"] += 1
+        return PLACEHOLDERS["ip"]
+
+    return _IPV6.sub(put, _IPV4.sub(put, text))
+
+
+def _phones(text: str, config: Config, counts: Counter[str]) -> str:
+    def masked(number: str, least: int) -> str:
+        end, digits = 0, 0
+        for group in _SEPARATE.finditer(number):  # at most 15 digits (E.164); what follows is another number
+            if digits + len(group[0]) > 15:
+                break
+            end, digits = group.end(), digits + len(group[0])
+        if digits < least:
+            return number
+        counts["phone"] += 1
+        return PLACEHOLDERS["phone"] + number[end:].removeprefix(")")
+
+    def put_named(match: re.Match[str]) -> str:
+        groups = _SEPARATE.findall(match["number"])
+        several = len(groups) <= 7 and len("".join(groups)) >= 2 * len(groups)
+        return match["name"] + masked(match["number"], 6) if several else match[0]
+
+    if not any(map(str.isdecimal, text)):
+        return text
+    text = _INTERNATIONAL.sub(lambda match: masked(match[0].replace("%2B", "+"), 8), text)
+    text = _AMERICAN.sub(lambda match: masked(match[0], 10), text)
+    return _NAMED.sub(put_named, text)
+
+
+_MASKS: dict[Kind, Callable[[str, Config, Counter[str]], str]] = {"email": _emails, "ip": _ips, "phone": _phones}
