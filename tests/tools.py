@@ -15,8 +15,8 @@ from pathlib import Path
 
 MODULES = {
     "minio": "github.com/minio/minio@latest",
-    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5@latest",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@latest",
+    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5@v5.6.0",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
 }
 GROUPS = {"minio": ("minio",), "k8s": ("kustomize", "kubeconform")}
 
