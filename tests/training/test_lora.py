@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from training.lora import Lora, LoraLinear, adapter_state, add_adapters, merged, with_adapters
+from training.model.config import DecoderConfig
+from training.model.decoder import Decoder, init_weights
+from training.parallel import full_state, load_full
+
+CONFIG = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
+LORA = Lora(rank=4, alpha=8)
+
+
+def adapted(seed=1):
+    base = Decoder(CONFIG, 50)
+    init_weights(base, seed)
+    state = {name: value.clone() for name, value in full_state(base).items()}
+    model = add_adapters(Decoder(CONFIG, 50), LORA)
+    load_full(model, with_adapters(state, model, seed))
+    return base, model
+
+
+def test_fresh_adapters_change_nothing():
+    base, model = adapted()
+    tokens = torch.randint(50, (2, 9))
+    torch.testing.assert_close(model(tokens), base(tokens))
+
+
+def test_merged_weights_compute_what_the_adapters_do():
+    base, model = adapted()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(std=0.3)
+    tokens = torch.randint(50, (2, 9))
+    wanted = model(tokens)
+    assert (wanted - base(tokens)).abs().max() > 0.01
+    load_full(base, merged(full_state(model), LORA))
+    torch.testing.assert_close(base(tokens), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_only_adapters_are_trained():
+    _, model = adapted()
+    model(torch.randint(50, (2, 9))).logsumexp(-1).sum().backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, _ in model.named_parameters() if ".lora_" in name}
+    assert len(trained) == 2 * 2 * 7
+    assert isinstance(model.layers[0].mlp.up_proj, LoraLinear)
+
+
+def test_the_adapter_bears_the_names_that_peft_reads():
+    _, model = adapted()
+    names = adapter_state(full_state(model))
+    assert "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight" in names
+    assert names["base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"].shape == (32, 4)
+
+
+def test_a_target_that_no_layer_is_called_is_named():
+    with pytest.raises(ValueError, match="query"):
+        add_adapters(Decoder(CONFIG, 50), Lora(targets=("q_proj", "query")))

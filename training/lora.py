@@ -1,0 +1,121 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685): only they are trained; merged they cost nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dataeng.recipe import Table
+
+# R rank, I inputs, O outputs
+
+
+class Lora(Table):
+    """Settings of the adapters; ``targets`` are names of linear layers, as PEFT calls them."""
+
+    rank: int = Field(8, ge=1, description="Rank of each update")
+    alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank (arXiv:2106.09685, 4.1)")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="Layers that get an adapter, by the last part of their names",
+    )
+
+    @property
+    def scale(self) -> float:
+        """What updates are multiplied by."""
+        return self.alpha / self.rank
+
+
+class LoraLinear(nn.Linear):
+    """A frozen linear layer with an adapter: x Wᵀ + scale · (x Aᵀ) Bᵀ. ``weight`` keeps its name."""
+
+    def __init__(self, base: nn.Linear, lora: Lora) -> None:
+        more: dict[str, Any] = {"device": base.weight.device, "dtype": base.weight.dtype}
+        super().__init__(base.in_features, base.out_features, bias=base.bias is not None, **more)
+        self.weight, self.bias = base.weight, base.bias
+        self.lora_A = nn.Linear(base.in_features, lora.rank, bias=False, **more)
+        self.lora_B = nn.Linear(lora.rank, base.out_features, bias=False, **more)
+        self.scale = lora.scale
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The frozen layer's output plus the adapter's."""
+        update: Tensor = self.lora_B(self.lora_A(input))
+        return F.linear(input, self.weight, self.bias) + self.scale * update
+
+
+def add_adapters(model: nn.Module, lora: Lora) -> nn.Module:
+    """Give every targeted layer an adapter and freeze all else, in place.
+
+    Raises ValueError for a target that no layer is called.
+    """
+    model.requires_grad_(False)
+    missing = set(lora.targets)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if name in lora.targets and isinstance(child, nn.Linear):
+                setattr(parent, name, LoraLinear(child, lora))
+                missing.discard(name)
+    if missing:
+        raise ValueError(f"lora.targets: the model has no linear layer called {', '.join(sorted(missing))}")
+    return model
+
+
+def initial(name: str, shape: torch.Size, seed: int) -> Tensor:
+    """An adapter's first weights: A uniform within 1/√I, B zero, so that training starts from the model."""
+    if not name.endswith("lora_A.weight"):
+        return torch.zeros(shape)
+    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[1])
+
+
+def with_adapters(state: Mapping[str, Tensor], model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """The weights of a plain model, completed by the first weights of ``model``'s adapters."""
+    added = {
+        name: initial(name, parameter.shape, seed)
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name and name not in state
+    }
+    return {**state, **added}
+
+
+def merged(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
+    """The weights of a plain model that computes what the adapted one does: W + scale · B A, in fp64."""
+    plain = {name: value for name, value in state.items() if ".lora_" not in name}
+    for name, down_RI in state.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            up_OR, weight = state[f"{layer}.lora_B.weight"], plain[f"{layer}.weight"]
+            plain[f"{layer}.weight"] = (weight.double() + lora.scale * (up_OR.double() @ down_RI.double())).to(
+                weight.dtype
+            )
+    return plain
+
+
+def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapters alone, under the names of PEFT's files (``base_model.model.model.layers…``)."""
+    return {f"base_model.model.model.{name}": value for name, value in state.items() if ".lora_" in name}
+
+
+def adapter_config(lora: Lora, base: str) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json``; ``base`` names the model that the adapters belong to."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "target_modules": sorted(lora.targets),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
