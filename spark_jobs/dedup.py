@@ -1,0 +1,79 @@
+"""Deduplication: equal ids, equal texts, then near-duplicates; one survivor a cluster.
+
+Shuffled, a document: about 300 bytes of ids and hashes and a signature twice (by id, by exact hash), the
+bands and sets of ``candidates``, about 150 bytes of decisions, and its text once at most, in the last join.
+Nothing that grows with the data comes to the driver.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dataeng import stage
+from dataeng.cli import UserError
+from dataeng.dedup import Config, decide
+from dataeng.document import DOCUMENT
+from dataeng.recipe import Recipe
+from dataeng.stage import Attempt, Manifest
+from spark_jobs import stages
+from spark_jobs.candidates import links
+from spark_jobs.clusters import PLACE, clusters, decided, light, with_places
+from spark_jobs.components import components
+from spark_jobs.scratch import Scratch
+from spark_jobs.session import Engine, job
+
+
+def _rows(
+    session: SparkSession, attempt: Attempt, files: list[str], scratch: Scratch
+) -> tuple[DataFrame, dict[str, Any]]:
+    config: Config = attempt.config  # type: ignore[assignment]
+    documents = with_places(stages.read_files(session, files, [*DOCUMENT.names, "row_hash"]))
+    known = scratch.keep(light(documents, config))
+    firsts = known.filter("first")
+
+    def sets_of(ids: DataFrame) -> DataFrame:
+        texts = documents.select("text", *PLACE).join(firsts.join(ids, "id", "left_semi").select("id", *PLACE), PLACE)
+        return stages.map_rows(
+            texts.select("id", "text"), partial(decide.sets, words=config.shingle_words), decide.SETS
+        )
+
+    signed = firsts.filter((F.col("id") == F.col("representative")) & (F.size("bands") > 0))
+    found, cut_off = links(scratch, signed, sets_of, config)
+    stars, rounds = components(scratch, found.select(F.col("id").alias("node"), "root"))
+    done = scratch.keep(decided(known, clusters(firsts, found, stars)))
+    signatures = done.filter("first").withColumn("exact", F.col("text_hash"))
+    rows = stages.map_rows(signatures, decide.signatures, decide.SIGNATURES)
+    attempt.also += stages.write(rows, f"{attempt.data_folder}.signatures")
+    chosen = done.select(*PLACE, "first", "representative", "survivor", "cluster", "matched", "similarity")
+    details = {"parameters": config.parameters(), "component_rounds": rounds, "bands_cut_off": cut_off}
+    return stages.map_rows(documents.join(chosen, PLACE), partial(decide.decide, config=config)), details
+
+
+def step(engine: Engine, recipe: Recipe) -> Manifest:
+    """Deduplicate what the input stages kept; publishes tables kept, dropped and signatures."""
+    config: Config = recipe.step("dedup")
+    names = [config.input] if isinstance(config.input, str) else config.input
+    opened: list[Scratch] = []
+
+    def rows(session: SparkSession, attempt: Attempt, files: list[str]) -> tuple[DataFrame, dict[str, Any]]:
+        if not files:
+            raise UserError(f"dedup: {', '.join(names)} kept no document: see their tables `dropped`")
+        opened.append(Scratch(session, f"{attempt.data_folder}.scratch"))
+        return _rows(session, attempt, files, opened[0])
+
+    def paths() -> list[str]:
+        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
+
+    try:
+        return stages.joined(engine, recipe, "dedup", stage.stage_inputs(recipe.root, names, "dedup"), paths, rows)
+    finally:
+        for scratch in opened:
+            scratch.clear()
+
+
+if __name__ == "__main__":
+    job(step)
