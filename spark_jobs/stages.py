@@ -103,7 +103,7 @@ def commit(
 
     ``came`` None takes the number of rows in from the table ``captures``. ``more`` are further values of the manifest.
     """
-    facts = measure(session, write(frame, attempt.data_folder))
+    facts = measure(session, [*write(frame, attempt.data_folder), *attempt.also])
     captured = [fact.path for fact in facts if fact.table == "captures"]
     rows_in, skipped = (came[0], 0) if came else _captures(captured)
     counts = stage.check_balance(attempt, facts, rows_in, came[1] if came else None)
