@@ -26,7 +26,7 @@ from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
 from dataeng.filter.stop_words import STOP_WORDS
-from dataeng.filter.words import hangul_count, lines_of, paragraphs_of, unspaced_count, word_numbers, words_of
+from dataeng.filter.words import hangul_count, lines_of, numbered, paragraphs_of, unspaced_count
 from dataeng.recipe import Table
 
 _BULLETS = ("•", "‣", "▪", "●", "◦", "*", "-")
@@ -87,22 +87,23 @@ def decide(found: dict[str, float], config: Config) -> Verdict:
 
 
 def _quality(text: str, language: str | None, config: Config) -> dict[str, float]:
-    words, lines = words_of(text), lines_of(text)
-    n_words, n_lines = max(len(words), 1), max(len(lines), 1)
+    words, lines = numbered(text), lines_of(text)
+    n_words, n_lines = max(len(words.ids), 1), max(len(lines), 1)
+    with_letter = np.fromiter(map(_has_letter, words.different), bool, len(words.different))
     found = {
-        "words": float(len(words)),
+        "words": float(len(words.ids)),
         "hashes_per_word": text.count("#") / n_words,
         "ellipses_per_word": sum(map(text.count, _ELLIPSES)) / n_words,
         "bullet_lines": sum(line.startswith(_BULLETS) for line in lines) / n_lines,
         "ellipsis_lines": sum(line.endswith(_ELLIPSES) for line in lines) / n_lines,
-        "alphabetic_words": sum(map(_has_letter, words)) / n_words,
+        "alphabetic_words": int(with_letter[words.ids].sum()) / n_words,
     }
-    characters = int(word_numbers(text)[1].sum())
-    if words and 2 * unspaced_count(text) <= characters:
+    characters = int(words.lengths.sum())
+    if characters and 2 * unspaced_count(text) <= characters:
         found["mean_word_length"] = (characters + hangul_count(text)) / n_words
     listed = config.stop_words.get(language or "")
     if listed is not None:
-        found["stop_words"] = len({word.strip(_PUNCTUATION) for word in set(text.lower().split())} & set(listed))
+        found["stop_words"] = len({word.lower().strip(_PUNCTUATION) for word in words.different} & set(listed))
     return found
 
 
@@ -127,7 +128,8 @@ def _n_grams(text: str) -> dict[str, float]:
     An n-gram can only occur twice where its first n − 1 words do: each round looks at the starts
     that the last one left. Hashes are 64-bit polynomials of the words' numbers.
     """
-    ids, lengths = word_numbers(text)
+    words = numbered(text)
+    ids, lengths = words.ids.astype(np.uint64) + np.uint64(1), words.lengths
     names = [f"top_{n}_gram" for n in (2, 3, 4)] + [f"duplicate_{n}_grams" for n in range(5, 11)]
     found = dict.fromkeys(names, 0.0)
     ends = np.concatenate(([0], np.cumsum(lengths)))
@@ -154,14 +156,14 @@ def _n_grams(text: str) -> dict[str, float]:
 
 def _top(order: np.ndarray, groups: np.ndarray, counts: np.ndarray, characters: np.ndarray) -> np.ndarray:
     """Where the most frequent n-gram stands: of equals the longest, then the first in the text."""
-    firsts = order[groups]
-    best = np.lexsort((firsts, -characters[firsts], -counts))[0]
+    most = np.flatnonzero(counts == counts.max())
+    firsts = order[groups[most]]
+    best = most[np.lexsort((firsts, -characters[firsts]))[0]]
     return order[groups[best] : groups[best] + counts[best]]
 
 
 def _covered(starts: np.ndarray, n: int, lengths: np.ndarray) -> int:
     """The characters of the words covered by n-grams at these starts, none counted twice."""
-    edges = np.zeros(len(lengths) + 1, np.int64)
-    np.add.at(edges, starts, 1)
-    np.add.at(edges, starts + n, -1)
+    size = len(lengths) + 1
+    edges = np.bincount(starts, minlength=size) - np.bincount(starts + n, minlength=size)
     return int(lengths[np.cumsum(edges[:-1]) > 0].sum())

@@ -4,8 +4,10 @@ Each becomes the placeholder of its kind (``<EMAIL>``, ``<IP>``, ``<PHONE>``), i
 metadata and in the address of the page (whose host is kept: it says where the page came from).
 
 Not personal data here: addresses at exactly ``keep_domains``; IP addresses that are not global
-(private, loopback, documentation, netmasks); four numbers that their surroundings call a version.
-A bare ``4.3.2.1`` counts as an address: of the two mistakes the harmless one.
+(private, loopback, documentation, multicast, netmasks); four numbers of which the words before say
+that they are a version or a section; four single digits (``6.3.1.2``, mostly a section) unless the
+words before say that they are an address. Any other four numbers count as an address: of the two
+mistakes the harmless one.
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ _VERSION_BEFORE = re.compile(
     r"s?\.?\s*(?:number|no\.?)?\s*[:=/(<>~]{0,3}\s*|§\s*|[A-Za-z_][-_/]|[<>=~!]=\s*)$",
     re.IGNORECASE,
 )
+_ADDRESS_BEFORE = re.compile(
+    r"(?:\b(?:ips?|ipv4|address|addr|adresse|adresa|indirizzo|dirección|endereço|host|server|nameserver|ping|from|ssh)"
+    r"\s*(?:is|was|at)?\s*[:=(\[<'\"]{0,3}\s*|//|@)$",
+    re.IGNORECASE,
+)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:(?:[0-9a-fA-F]{0,4}:){1,6}[0-9a-fA-F]{0,4}(?![\w:])")
 _SPACE = r"[ \u00a0\u2009\u202f.\-\u2013/]"
 _INTERNATIONAL = re.compile(rf"(?<![\w+])\(?(?:\+|%2B)[1-9]\d*\)?(?:{_SPACE}{{0,2}}\(?\d+\)?)*")
@@ -48,12 +55,13 @@ _AMERICAN = re.compile(
     rf"(?<![\w.+-])(?:1{_SPACE})?(?:\([2-9]\d\d\){_SPACE}?[2-9]\d\d{_SPACE}|[2-9]\d\d([.\-\u2013])[2-9]\d\d\1|"
     rf"(?<=1{_SPACE})[2-9]\d\d{_SPACE}[2-9]\d\d{_SPACE})\d{{4}}(?!\w|[.-]\d)"
 )
-_NAMED = re.compile(
-    r"(?P<name>(?<!\w)(?:tel|tél|phone|telephone|telefon|téléphone|teléfono|telefone|telefono|telefoon|mobile|mobil|cell"
-    r"|fax|whatsapp|тел|телефон|факс|電話|电话|传真|전화)\.?\s*(?:no|number|nr|n°|nº|№)?\.?\s*[:：]?\s*)"
-    rf"(?P<number>\(?\d+\)?(?:{_SPACE}{{1,2}}\(?\d+\)?|\(\d+\))*)",
+_NUMBER = re.compile(rf"(?<![\w+])\(?\d+\)?(?:{_SPACE}{{1,2}}\(?\d+\)?|\(\d+\))*+(?!\w)")
+_NAME_BEFORE = re.compile(
+    r"(?<!\w)(?:tel|tél|phone|telephone|telefon|téléphone|teléfono|telefone|telefono|telefoon|mobile|mobil|cell"
+    r"|fax|whatsapp|тел|телефон|факс|電話|电话|传真|전화)\.?\s*(?:no|number|nr|n°|nº|№)?\.?\s*[:：]?\s*$",
     re.IGNORECASE,
 )
+_AT_SIGN = re.compile(r"[@＠]|%40|[\[({<]\s?(?:at|AT)\s?[\])}>]")
 _SEPARATE = re.compile(r"\d+")
 _URL_HOST = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
 
@@ -106,24 +114,28 @@ def _emails(text: str, config: Config, counts: Counter[str]) -> str:
         counts["email"] += 1
         return PLACEHOLDERS["email"]
 
-    return _EMAIL.sub(put, text) if _may_hold_email(text) else text
+    return _EMAIL.sub(put, text) if _AT_SIGN.search(text) else text
 
 
-def _may_hold_email(text: str) -> bool:
-    return any(sign in text for sign in "@＠%([{<")
+def _before(match: re.Match[str]) -> str:
+    return match.string[max(0, match.start() - 40) : match.start()]
 
 
-def _is_version(match: re.Match[str]) -> bool:
-    return _VERSION_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()]) is not None
+def _is_address(match: re.Match[str]) -> bool:
+    """Whether four numbers are an address rather than a version or the number of a section."""
+    before = _before(match)
+    if "." not in match[0] or _ADDRESS_BEFORE.search(before):
+        return True
+    return len(match[0]) > len("1.2.3.4") and not _VERSION_BEFORE.search(before)
 
 
 def _ips(text: str, config: Config, counts: Counter[str]) -> str:
     def put(match: re.Match[str]) -> str:
         try:
-            public = ipaddress.ip_address(match[0]).is_global
+            address = ipaddress.ip_address(match[0])
         except ValueError:  # groups and colons that make no IPv6 address
             return match[0]
-        if not public or ("." in match[0] and _is_version(match)):
+        if not address.is_global or address.is_multicast or not _is_address(match):
             return match[0]
         counts["ip"] += 1
         return PLACEHOLDERS["ip"]
@@ -144,15 +156,15 @@ def _phones(text: str, config: Config, counts: Counter[str]) -> str:
         return PLACEHOLDERS["phone"] + number[end:].removeprefix(")")
 
     def put_named(match: re.Match[str]) -> str:
-        groups = _SEPARATE.findall(match["number"])
-        several = len(groups) <= 7 and len("".join(groups)) >= 2 * len(groups)
-        return match["name"] + masked(match["number"], 6) if several else match[0]
+        groups = _SEPARATE.findall(match[0])
+        digits = sum(map(len, groups))
+        if digits < 6 or digits < 2 * len(groups) or not _NAME_BEFORE.search(_before(match)):
+            return match[0]
+        return masked(match[0], 6)
 
-    if not any(map(str.isdecimal, text)):
-        return text
     text = _INTERNATIONAL.sub(lambda match: masked(match[0].replace("%2B", "+"), 8), text)
     text = _AMERICAN.sub(lambda match: masked(match[0], 10), text)
-    return _NAMED.sub(put_named, text)
+    return _NUMBER.sub(put_named, text)
 
 
 _MASKS: dict[Kind, Callable[[str, Config, Counter[str]], str]] = {"email": _emails, "ip": _ips, "phone": _phones}

@@ -8,7 +8,10 @@ word has 1.7 on average), four of Thai, Lao, Khmer and Burmese. Korean has space
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 
@@ -58,10 +61,21 @@ def hangul_count(text: str) -> int:
     return 0 if text.isascii() else len(_SYLLABLE.findall(text))
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """The words of a text by number: ``ids[i]`` is that of word i in ``different``, in order of appearance."""
+
+    different: list[str]
+    ids: np.ndarray  # int64
+    lengths: np.ndarray  # int64, characters of word i
+
+
 @lru_cache(maxsize=2)
-def word_numbers(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The words of a text as numbers (uint64, equal words equal) and their lengths in characters."""
+def numbered(text: str) -> Numbered:
+    """The words of a text as numbers, equal where the words are."""
     words = words_of(text)
-    numbers: dict[str, int] = {}
-    ids = np.fromiter((numbers.setdefault(word, len(numbers) + 1) for word in words), np.uint64, len(words))
-    return ids, np.fromiter(map(len, words), np.int64, len(words))
+    numbers: defaultdict[str, int] = defaultdict(count().__next__)
+    ids = np.fromiter(map(numbers.__getitem__, words), np.int64, len(words))
+    different = list(numbers)
+    lengths = np.fromiter(map(len, different), np.int64, len(different))
+    return Numbered(different, ids, lengths[ids])
