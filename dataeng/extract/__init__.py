@@ -1,0 +1,45 @@
+"""Step `extract`: captures become documents, or dropped rows that say why."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from dataeng.recipe import Table, runtime
+
+
+class Config(Table):
+    """Table `extract`: which captures, and the caps within which a page is read.
+
+    The fixed caps decide first: a page at them costs less than a tenth of ``cpu_seconds``.
+    """
+
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse", "brotli")
+
+    input: list[str] = runtime(
+        min_length=1,
+        description="Capture files, folders or patterns, local or s3://, or a step that publishes captures (crawl)",
+    )
+    source: str = Field("web", min_length=1, description="What documents give as their source")
+    engine: Literal["trafilatura", "resiliparse"] = Field(
+        "trafilatura",
+        description="Main-text extractor: F1 0.924 and 0.811 in trafilatura's own benchmark (its docs, evaluation)",
+    )
+    content_types: list[str] = Field(
+        ["text/html", "application/xhtml+xml"],
+        description="Media types that are extracted; text/plain is taken as it stands",
+    )
+    minimum_characters: int = Field(25, ge=1, description="Main text with fewer characters counts as none (rule empty)")
+    record_bytes: int = Field(
+        64 << 20, ge=1 << 10, description="Largest record, inflated; more is passed over as damage"
+    )
+    page_bytes: int = Field(
+        8 << 20, ge=1, description="Largest page, its transfer and content codings undone (too_large)"
+    )
+    nodes: int = Field(60_000, ge=1, description="Most elements of a page (too_large)")
+    depth: int = Field(250, ge=25, multiple_of=25, description="Deepest nesting of a page's elements (too_deep)")
+    cpu_seconds: int = runtime(60, ge=1, description="CPU seconds of one page before its worker is killed (timeout)")
+    memory_bytes: int = runtime(2 << 30, ge=1 << 28, description="Address space of the page worker (memory)")
+    slice_bytes: int = runtime(4 << 30, ge=1, description="Bytes of captures that are published as one slice")

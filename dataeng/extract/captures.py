@@ -1,0 +1,208 @@
+"""One capture file to rows: kept, dropped with the reason, and one row of counts. No engine needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from dataeng import stage, storage, warc
+from dataeng.cli import UserError
+from dataeng.document import Document, Verdict, capture_id, digest, to_dropped, to_row
+from dataeng.extract import Config
+from dataeng.extract.limits import Failed, Limited, Raised, kept
+from dataeng.extract.page import Page, Task
+from dataeng.extract.payload import Message, TooLarge, body_of, message_of
+from dataeng.recipe import Recipe
+from dataeng.warc import Capture, Damage
+
+Row = dict[str, Any]
+
+ENDINGS = (".warc", ".warc.gz", ".arc", ".arc.gz", ".warc.zst")
+_WORK = "dataeng.extract.page:work"
+_BINARY = bytes(
+    b for b in range(32) if b not in b"\t\n\x0c\r\x1b"
+)  # https://mimesniff.spec.whatwg.org/#binary-data-byte
+_SNIFFED = 4096
+_MAGIC = (b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"%PDF-", b"PK\x03\x04", b"\x1f\x8b\x08", b"RIFF", b"wOF", b"\x7fELF")
+_REMEMBERED_BYTES = 64 << 20
+
+
+class _Memory:
+    """Results of pages already seen in this process, by their bytes: a pure function need not run twice."""
+
+    def __init__(self) -> None:
+        self.pages: dict[bytes, Page] = {}
+        self.size = 0
+
+    def key(self, task: Task) -> bytes:
+        """What a page's result depends on, hashed."""
+        state = hashlib.blake2b(repr(task[1:]).encode(), digest_size=16)
+        state.update(task.body)
+        return state.digest()
+
+    def put(self, key: bytes, page: Page) -> None:
+        """Remember a page; all are forgotten when they take too much room."""
+        size = len(page.text or "") + 500
+        if self.size + size > _REMEMBERED_BYTES:
+            self.pages, self.size = {}, 0
+        self.pages[key] = page
+        self.size += size
+
+
+_memory = _Memory()
+
+
+def _is_binary(body: bytes) -> bool:
+    """Whether bytes served as a page are none: another format's magic, or many control bytes (UTF-16 apart)."""
+    head = body[:_SNIFFED]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    control = len(head) - len(head.translate(None, _BINARY))
+    return head.startswith(_MAGIC) or control > max(2, len(head) // 100)
+
+
+def _refusal(message: Message, config: Config) -> Page | None:
+    """The verdict that needs no look at the page itself."""
+    if message.status is not None and message.status != 200:
+        return Page(None, {}, "http_status", message.status, 200, "max" if message.status > 200 else "min")
+    kind = message.content_type
+    if message.status is None or (kind and kind not in config.content_types):
+        return Page(None, {"content_type": kind or ""}, "content_type")
+    return None
+
+
+def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
+    """A capture's main text, or the rule that drops it; cheap rules first."""
+    message = message_of(capture)
+    if refused := _refusal(message, config):
+        return refused
+    try:
+        body = body_of(message, config.page_bytes)
+    except TooLarge:
+        return Page(None, {}, "too_large", None, config.page_bytes, "max")
+    if not body.strip():
+        return Page(None, {}, "empty", 0, config.minimum_characters, "min")
+    content_type = message.headers.get("content-type", "")
+    utf16 = "utf-16" in content_type.lower()
+    if (not utf16 and _is_binary(body)) or (message.content_type is None and b"<" not in body[:_SNIFFED]):
+        return Page(None, {"content_type": message.content_type or "", "bytes": "binary"}, "content_type")
+    task = Task(body, content_type, config.nodes, config.depth, config.minimum_characters, config.engine)
+    key = _memory.key(task)
+    if (page := _memory.pages.get(key)) is None:
+        page = _run(worker, task)
+        if page.rule not in stage.NONDETERMINISTIC:
+            _memory.put(key, page)
+    return page
+
+
+def _run(worker: Limited, task: Task) -> Page:
+    try:
+        return Page(*worker.call(task))
+    except Failed as failed:
+        return Page(None, {}, failed.reason)
+    except Raised as raised:
+        return Page(None, {"error": str(raised)}, "error")
+
+
+def row_of(capture: Capture, page: Page, source: str) -> Row:
+    """The row of a capture of which ``page`` came."""
+    own_id = capture.record_id
+    if capture.index and not own_id:
+        own_id = f"{capture.file}#{capture.offset}.{capture.index}"
+    document = Document(
+        capture_id(own_id, capture.file, capture.offset),
+        page.text,
+        url=capture.url,
+        source=source,
+        date=capture.date,
+        metadata=dict(page.metadata),
+        file=capture.file,
+        offset=capture.offset,
+        length=capture.length,
+    )
+    if page.rule is None:
+        return to_row(document)
+    return to_dropped(document, "extract", Verdict(False, *page[2:]))  # type: ignore[arg-type]
+
+
+def _damaged_row(damage: Damage, source: str) -> Row:
+    document = Document(
+        capture_id(None, damage.file, damage.offset),
+        None,
+        source=source,
+        metadata={"damage": damage.reason},
+        file=damage.file,
+        offset=damage.offset,
+        length=damage.length,
+    )
+    return to_dropped(document, "extract", Verdict(False, "damaged"))
+
+
+def extract_file(path: str, name: str, config: Config, worker: Limited | None = None) -> Iterator[Row]:
+    """The rows of one capture file, ``name`` being its ``file``; last comes its row of table ``captures``."""
+    worker = worker or kept(_WORK, config.cpu_seconds, config.memory_bytes)
+    counts = Counter({"captures": 0, "damaged": 0, "skipped": 0})
+    for item in warc.read(path, name, config.record_bytes):
+        if isinstance(item, Capture):
+            counts["captures"] += 1
+            yield row_of(item, page_of(item, config, worker), config.source)
+        elif isinstance(item, Damage):
+            counts["damaged"] += 1
+            yield _damaged_row(item, config.source)
+        else:
+            counts["skipped"] += 1
+    totals = {key: str(value) for key, value in counts.items()}
+    yield to_row(Document(digest("captures", name), None, source=config.source, metadata=totals, file=name), "captures")
+
+
+def as_duplicate(row: Row) -> Row:
+    """The row of a capture whose id a capture before it (by file and offset) has already."""
+    names = Document.__dataclass_fields__
+    document = Document(**{name: row[name] for name in names})
+    return to_dropped(document, "extract", Verdict(False, "duplicate_id"))
+
+
+def input_files(recipe: Recipe, config: Config) -> list[dict[str, Any]]:
+    """The capture files that ``input`` names, each once: path to open, ``file`` (relative name), size, tag.
+
+    A name without a slash that is a table of the recipe stands for what that step published.
+    Raises UserError for what is missing or empty, and where two files would bear one relative name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in config.input:
+        for file, entry in _named(recipe, name):
+            found.setdefault(entry.path, {"path": entry.path, "file": file, "size": entry.size, "tag": entry.tag})
+    files = sorted(found.values(), key=lambda item: (item["file"], item["path"]))
+    for one, other in pairwise(files):
+        if one["file"] == other["file"]:
+            both = f"{one['path']} and {other['path']}"
+            raise UserError(f"extract.input: {both} would both be called {one['file']}: name a folder that holds both")
+    if not any(item["size"] for item in files):
+        raise UserError(f"extract.input = {config.input}: all files are empty")
+    return files
+
+
+def _named(recipe: Recipe, name: str) -> list[tuple[str, storage.Entry]]:
+    if "/" not in name and name in recipe:
+        folder = stage.folder_of(recipe.root, name)
+        manifest = stage.need_manifest(recipe.root, name, "extract")
+        paths = [path for table in manifest.tables for path in stage.table_paths(folder, manifest, table)]
+        entries = [(f"{name}/{path.rpartition('/')[2]}", storage.stat(path), path) for path in paths]
+        for _, entry, path in entries:
+            if entry is None:
+                raise UserError(f"{path}: is missing though {name} published it: run `{name}` again")
+        return [(file, entry) for file, entry, _ in entries if entry]
+    return storage.expand(name, ENDINGS)
+
+
+def input_entries(recipe: Recipe, config: Config, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What enters the fingerprint: hashes of steps that published captures; else relative path, size and tag."""
+    steps = [name for name in config.input if "/" not in name and name in recipe]
+    entries: list[dict[str, Any]] = []
+    for step in steps:
+        entries += stage.stage_inputs(recipe.root, step, "extract", "captures")
+    raw = [item for item in files if not any(item["file"].startswith(f"{step}/") for step in steps)]
+    return entries + [{"path": item["file"], "size": item["size"], "tag": item["tag"]} for item in raw]
