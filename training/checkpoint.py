@@ -99,7 +99,7 @@ class Checkpoints:
     def __init__(self, context: Context, settings: TrainerConfig) -> None:
         self.context, self.settings = context, settings
         self.folder = storage.join(context.folder, "checkpoints", context.checkpoint_fingerprint or "none")
-        self.group = dist.new_group(backend="gloo") if context.world > 1 else None
+        self.group: Any = dist.new_group(backend="gloo") if context.world > 1 else None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
 

@@ -122,6 +122,7 @@ class _Run:
         facts = self.saver.restore(self.model, self.optimizer)
         if facts:
             self.step, self.position, self.skipped = facts["step"], facts["position"], facts["skipped"]
+            self.last = facts["metrics"]
             self.context.log("resumed at step %d, sample %d", self.step, self.position)
         return self.step
 
@@ -197,6 +198,6 @@ class _Run:
         """Start a checkpoint where one is due and the step ends a unit of position."""
         if self.due and (self._bound or self.step == self.settings.max_steps):
             metrics.flush()
-            facts = {"step": self.step, "position": self.position, "skipped": self.skipped}
+            facts = {"step": self.step, "position": self.position, "skipped": self.skipped, "metrics": self.last}
             self.saver.save(self.model, self.optimizer, facts)
             self.due = False

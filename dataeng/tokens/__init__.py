@@ -1,0 +1,134 @@
+"""Token shards of the published tables: what the step `tokens` is told, and what it writes per document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dataeng import stage, storage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, Table, runtime
+
+SPLITS = ("train", "validation", "test")
+
+
+class Config(Table):
+    """The tables to tokenise, and how long a sample is."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
+
+    input: str = Field("publish", description="The stage whose tables train, validation and test are tokenised")
+    tokenizer: str = Field("tokenizer", description="The stage that published the tokenizer")
+    sample_tokens: int = Field(1024, ge=8, description="Tokens of a sample (S); never changes in a run")
+    shard_tokens: int = Field(1 << 27, ge=1, description="Tokens after which a new shard begins")
+    batch_documents: int = runtime(64, ge=1, description="Documents that are tokenised at once")
+
+
+def encoder(tokenizer_path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that turns a batch's column `text` into `tokens` (bytes of uint32), end-of-text included.
+
+    It can be pickled: the tokenizer is loaded where it first runs.
+    """
+    return _Encoder(tokenizer_path)
+
+
+class _Encoder:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.tokenizer: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "tokenizer": None}
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        from dataeng.tokens import chat
+        from dataeng.tokens.tokenizer import load
+
+        if self.tokenizer is None:
+            self.tokenizer = load(self.path)
+        end = chat.token_id(self.tokenizer, chat.END_OF_TEXT)
+        encoded = self.tokenizer.encode_batch_fast([str(text) for text in batch["text"]], add_special_tokens=False)
+        tokens = [np.asarray([*item.ids, end], "<u4").tobytes() for item in encoded]
+        return {"id": batch["id"], "source": batch["source"], "tokens": np.asarray(tokens, object)}
+
+
+def write_split(
+    rows: Iterable[dict[str, Any]], folder: str, split: str, config: Config, dtype: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Write a split's shards from rows sorted by (source, id); its sources and the paths come back."""
+    from dataeng.tokens.shards import Source, Writer
+
+    sources: dict[str, Source] = {}
+    paths: list[str] = []
+    writer: Writer | None = None
+    name, last = "", ("", "")
+    for row in rows:
+        key = (str(row["source"] or "text"), str(row["id"]))
+        if key <= last:
+            raise stage.Broken(f"tokens: document {key[1]} came after {last[1]}: the input is not sorted")
+        if writer is None or key[0] != name:
+            if writer is not None:
+                sources[name] = writer.close(config.sample_tokens)
+                paths += writer.paths
+            name, writer = key[0], Writer(storage.join(folder, split, _folder_name(key[0])), dtype, config.shard_tokens)
+        writer.add(np.frombuffer(row["tokens"], "<u4"))
+        last = key
+    if writer is not None:
+        sources[name] = writer.close(config.sample_tokens)
+        paths += writer.paths
+    return {key: value.model_dump() for key, value in sources.items()}, paths
+
+
+def _folder_name(source: str) -> str:
+    """A source's folder: its name, with what is not a letter, digit, dash or dot spelled out in hexadecimal."""
+    return "".join(c if c.isalnum() or c in "-_" else f".{ord(c):x}." for c in source)
+
+
+def begin(recipe: Recipe, name: str) -> stage.Attempt | stage.Manifest:
+    """An attempt at the step, or its manifest where it is done; raises UserError without its inputs."""
+    config: Config = recipe.step(name)
+    inputs = [{**entry, "table": split} for split in SPLITS for entry in _hash(recipe, config.input, name, split)]
+    inputs += stage.stage_inputs(recipe.root, config.tokenizer, name)
+    return stage.begin(recipe, name, inputs)
+
+
+def _hash(recipe: Recipe, stage_name: str, name: str, split: str) -> list[dict[str, Any]]:
+    return stage.stage_inputs(recipe.root, stage_name, name, split)
+
+
+def finish(
+    attempt: stage.Attempt,
+    recipe: Recipe,
+    written: dict[str, tuple[dict[str, Any], list[str]]],
+    vocabulary: int,
+    dtype: str,
+) -> stage.Manifest:
+    """Publish what ``write_split`` wrote for each split; raises UserError where no sample came of `train`."""
+    config: Config = recipe.step(attempt.stage)
+    tables, counts, splits = {}, {}, {}
+    for split, (sources, paths) in written.items():
+        for source in sources.values():
+            for shard in source["shards"]:
+                shard["path"] = attempt.relative(shard["path"])
+        splits[split] = sources
+        tables[split] = stage.file_table(attempt.folder, paths)
+        counts[f"{split}_documents"] = sum(source["documents"] for source in sources.values())
+        counts[f"{split}_tokens"] = sum(source["tokens"] for source in sources.values())
+    if not sum(source["samples"] for source in splits["train"].values()):
+        raise UserError(
+            f"{attempt.stage}: the table train holds {counts['train_tokens']} tokens, less than one "
+            f"sample of {config.sample_tokens}: give more text or a smaller sample_tokens"
+        )
+    entry = stage.stage_inputs(recipe.root, config.tokenizer, attempt.stage)[0]
+    details = {
+        "dtype": dtype,
+        "vocabulary": vocabulary,
+        "sample_tokens": config.sample_tokens,
+        "tokenizer": config.tokenizer,
+        "tokenizer_hash": entry["hash"],
+        "splits": splits,
+    }
+    return attempt.publish(attempt.manifest(tables=tables, counts=counts, details=details))

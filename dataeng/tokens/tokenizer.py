@@ -1,0 +1,125 @@
+"""A byte-level BPE tokenizer from a bounded, ordered sample: equal inputs give equal bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from dataeng import stage, storage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, Table
+from dataeng.tokens import chat
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+log = logging.getLogger("millrace")
+_BYTES = 256  # the alphabet of a byte-level vocabulary
+
+
+class Config(Table):
+    """The vocabulary, and the text that it is learned from."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
+
+    input: str = Field("publish", description="The stage whose table `train` is learned from")
+    vocabulary: int = Field(
+        32_768, ge=_BYTES + 32, le=1 << 20, description="Entries, special tokens and the 256 bytes among them"
+    )
+    single_digits: bool = Field(True, description="Whether each digit is a token of its own (arXiv:2402.14903)")
+    sample_bytes: int = Field(
+        200_000_000, ge=1, description="Bytes of text to learn from: those documents whose ids come first"
+    )
+
+
+def _rows(path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    system, inner = storage.parquet_filesystem(path)
+    with system.open_input_file(inner) as source:
+        for batch in pq.ParquetFile(source).iter_batches(1024, columns=columns):
+            yield from batch.to_pylist()
+
+
+def sample(rows: Iterable[dict[str, Any]], limit_bytes: int) -> list[str]:
+    """Texts in the order of their ids, until ``limit_bytes`` of UTF-8 are reached; at most twice that is held."""
+
+    def cut(found: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+        found.sort()
+        total = 0
+        for index, (_, _, size) in enumerate(found):
+            total += size
+            if total >= limit_bytes:
+                return found[: index + 1]
+        return found
+
+    found: list[tuple[str, str, int]] = []
+    held = 0
+    for row in rows:
+        size = len(row["text"].encode("utf-8", "replace"))
+        found.append((row["id"], row["text"], size))
+        held += size
+        if held >= 2 * limit_bytes:
+            found = cut(found)
+            held = sum(size for _, _, size in found)
+    return [text for _, text, _ in cut(found)]
+
+
+def learn(texts: Iterable[str], config: Config) -> Tokenizer:
+    """A byte-level BPE tokenizer with the special tokens of ``dataeng.tokens.chat`` first (arXiv:1508.07909)."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    steps: list[Any] = [pre_tokenizers.Split(Regex(r"\d"), "isolated")] if config.single_digits else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary,
+        special_tokens=list(chat.SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def make(recipe: Recipe, name: str = "tokenizer") -> stage.Manifest:
+    """Learn and publish ``ROOT/tokenizer``, or find it done; raises UserError without input text."""
+    config: Config = recipe.step(name)
+    inputs = stage.stage_inputs(recipe.root, config.input, name, "train")
+    attempt = stage.begin(recipe, name, inputs)
+    if isinstance(attempt, stage.Manifest):
+        return attempt
+    folder = stage.folder_of(recipe.root, config.input)
+    paths = stage.table_paths(folder, stage.need_manifest(recipe.root, config.input, name), "train")
+    texts = sample((row for path in paths for row in _rows(path, ["id", "text"])), config.sample_bytes)
+    if not texts:
+        raise UserError(f"{name}: the table train of {folder} is empty: there is no text to learn from")
+    tokenizer = learn(texts, config)
+    size = tokenizer.get_vocab_size()
+    if size < config.vocabulary:
+        log.info("%s: the text gave only %d entries, not %d", name, size, config.vocabulary)
+    path = storage.join(attempt.data_folder, "tokenizer.json")
+    storage.write_bytes(path, tokenizer.to_str(pretty=True).encode())
+    table = stage.file_table(attempt.folder, [path])
+    read = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    counts = {"documents": len(texts), "bytes": read, "vocabulary": size}
+    log.info("%s: %d entries from %d documents, %.1f MB", name, size, len(texts), read / 1e6)
+    return attempt.publish(attempt.manifest(tables={"kept": table}, counts=counts))
+
+
+def path_of(root: str, name: str, wanted_by: str) -> str:
+    """Where the published tokenizer's ``tokenizer.json`` stands; raises UserError where there is none."""
+    manifest = stage.need_manifest(root, name, wanted_by)
+    return stage.table_paths(stage.folder_of(root, name), manifest)[0]
+
+
+def load(path: str) -> Tokenizer:
+    """The tokenizer at a path; text that spells a special token stays text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(storage.read_bytes(path).decode())
+    tokenizer.encode_special_tokens = True
+    return tokenizer

@@ -1,0 +1,86 @@
+"""Joins the recipe's Ray cluster, or starts a local one, for as long as a job needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from dataeng.recipe import Recipe, main_with_recipe
+
+log = logging.getLogger("millrace")
+# Ray reads these when it is imported, in the driver and in all that a local cluster starts.
+_QUIET = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TQDM": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def logical_cpus(recipe: Recipe) -> int:
+    """Logical CPUs of a local cluster: workers must leave some to the tasks that feed them."""
+    asked: int | None = recipe.step("ray").cpus
+    return asked or max(4, os.cpu_count() or 1)
+
+
+def start(recipe: Recipe) -> None:
+    """Join or start a cluster, once; the first use costs some seconds."""
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    if ray.is_initialized():
+        return
+    settings = recipe.step("ray")
+    if settings.address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=settings.address, logging_level="WARNING", log_to_driver=True)
+    else:
+        log.info("ray: starting a local cluster of %d logical CPUs", logical_cpus(recipe))
+        ray.init(
+            address="local",
+            num_cpus=logical_cpus(recipe),
+            object_store_memory=settings.object_store_bytes,
+            include_dashboard=False,
+            logging_level="WARNING",
+            log_to_driver=True,
+        )
+    quiet_data()
+
+
+def quiet_data() -> None:
+    """No progress bars or plans of Ray Data in the log; in this process."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def stop() -> None:
+    """Leave the cluster; a local one ends."""
+    import sys
+
+    if "ray" in sys.modules:
+        import ray
+
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def job(main: Callable[[Recipe], object], homes: tuple[str, ...] = ("dataeng.",)) -> None:
+    """Run a job on the command's recipe with the house's exit statuses; the cluster ends with it."""
+
+    def run(recipe: Recipe) -> None:
+        try:
+            main(recipe)
+        finally:
+            stop()
+
+    main_with_recipe(run, homes)

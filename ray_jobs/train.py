@@ -1,0 +1,72 @@
+"""Runs the recipe's training steps (`train.steps`) one after another in one group of Ray Train workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from typing import Any
+
+from dataeng.recipe import Recipe
+from ray_jobs import cluster
+from training import train
+
+log = logging.getLogger("millrace")
+
+
+def worker(arguments: dict[str, Any]) -> None:
+    """What every worker does: its steps, over the process group that Ray Train set up."""
+    import ray.train
+    import torch
+
+    from dataeng.cli import set_up_logging
+    from ray_jobs.feed import feed
+    from training.context import Context
+
+    set_up_logging()
+    recipe: Recipe = arguments["recipe"]
+    torch.set_num_threads(arguments["threads"])
+    local = ray.train.get_context().get_local_rank()
+    train.run_steps(recipe, arguments["steps"], lambda r, name: Context.distributed(r, name, feed, local))
+
+
+def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
+    """Start the workers, and replace lost ones; the loop itself finds the newest whole checkpoint."""
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(config.start_timeout_seconds))
+    cluster.start(recipe)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
+    threads = config.worker_threads()
+    with tempfile.TemporaryDirectory(prefix="millrace-train-") as folder:
+        trainer = TorchTrainer(
+            worker,
+            train_loop_config={"recipe": recipe, "steps": steps, "threads": threads},
+            torch_config=TorchConfig(timeout_s=int(config.collective_timeout_seconds)),
+            scaling_config=ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.gpus_per_worker > 0,
+                resources_per_worker={key: value for key, value in resources.items() if value},
+            ),
+            run_config=RunConfig(
+                name="train",
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+            ),
+        )
+        trainer.fit()
+
+
+def step(recipe: Recipe) -> None:
+    """Check everything, then run the steps that are not published yet."""
+    config: train.Config = recipe.step("train")
+    train.check(recipe, config.steps)
+    steps = train.pending(recipe, config.steps)
+    if steps:
+        fit(recipe, steps, config)
+
+
+if __name__ == "__main__":
+    cluster.job(step, ("dataeng.", "training."))

@@ -1,0 +1,127 @@
+"""Which sample comes when: pure functions of the seed and the position g, the count of global samples used.
+
+No array of the data's size is kept. Step s takes global samples [g, g + B); a rank takes its part of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_ROUNDS = 6
+_PATTERN = 4096  # weights of a mixture are rounded to parts of this
+
+
+def key_of(*parts: int | str) -> int:
+    """A 64-bit key from parts."""
+    text = "\0".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def permute(indices: np.ndarray | int, size: int, key: int) -> np.ndarray:
+    """Where a keyed permutation of 0 … size - 1 sends each index: a Feistel network, walked until inside.
+
+    (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.)
+    """
+    x = np.atleast_1d(np.asarray(indices, np.uint64)).copy()
+    if x.size and int(x.max()) >= size:
+        raise ValueError(f"index {int(x.max())} is outside of a permutation of {size}")
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = [np.uint64(key_of(key, turn)) for turn in range(_ROUNDS)]
+    outside = np.ones(x.shape, bool)
+    with np.errstate(over="ignore"):
+        while outside.any():
+            left, right = x[outside] >> half, x[outside] & mask
+            for turn in keys:
+                left, right = right, left ^ (_mix(right + turn) & mask)
+            x[outside] = (left << half) | right
+            outside = x >= size
+    return x.astype(np.int64)
+
+
+def sample_of(seed: int, source: str, ordinal: int, size: int, window: int) -> int:
+    """The sample that a source of ``size`` samples gives as its ``ordinal``-th, over all epochs.
+
+    Each epoch is another permutation: of windows of neighbouring samples, and inside each of them.
+    The incomplete last window comes last.
+    """
+    epoch, k = divmod(ordinal, size)
+    whole = size // window
+    if k < whole * window:
+        place = int(permute(k // window, whole, key_of(seed, source, epoch, "windows"))[0])
+        width = window
+    else:
+        place, width = whole, size - whole * window
+    return place * window + int(permute(k % window, width, key_of(seed, source, epoch, place))[0])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From the global sample ``start`` on, sources are mixed by ``weights``."""
+
+    start: int
+    weights: Mapping[str, float]
+
+
+class Mixture:
+    """The source of each global sample, by largest deficit, and the sample's ordinal there.
+
+    Weights are rounded to parts of 4096, so that the order repeats and any g is found at once.
+    """
+
+    def __init__(self, intervals: Sequence[Interval]) -> None:
+        starts = [interval.start for interval in intervals]
+        if not intervals or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"the intervals of a mixture begin at 0 and ascend; these begin at {starts}")
+        self.starts = starts
+        self.names = sorted({name for interval in intervals for name in interval.weights})
+        self.patterns = [_pattern([interval.weights.get(name, 0.0) for name in self.names]) for interval in intervals]
+        self.before: list[np.ndarray] = [np.zeros(len(self.names), np.int64)]
+        for index, start in enumerate(starts[1:]):
+            self.before.append(self._counts(index, start))
+
+    def _counts(self, interval: int, g: int) -> np.ndarray:
+        """How many of the first g global samples came from each source, g in that interval or at its end."""
+        order, sums = self.patterns[interval]
+        whole, rest = divmod(g - self.starts[interval], len(order))
+        counts: np.ndarray = self.before[interval] + whole * sums[-1] + sums[rest]
+        return counts
+
+    def at(self, g: int) -> tuple[str, int]:
+        """The source of global sample g, and how many samples that source gave before."""
+        interval = int(np.searchsorted(self.starts, g, side="right")) - 1
+        order, _ = self.patterns[interval]
+        source = int(order[(g - self.starts[interval]) % len(order)])
+        return self.names[source], int(self._counts(interval, g)[source])
+
+
+def _pattern(weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The order of sources over one period, and each source's count before each place (and at the end)."""
+    shares = np.asarray(weights, float)
+    if (shares < 0).any() or not shares.sum() > 0:
+        raise ValueError(f"the weights of a mixture are at least 0, one of them more: {list(weights)}")
+    parts = np.maximum((shares / shares.sum() * _PATTERN).round(), shares > 0).astype(np.int64)
+    period = int(parts.sum())
+    order = np.empty(period, np.int64)
+    counts = np.zeros((period + 1, len(parts)), np.int64)
+    for place in range(period):
+        order[place] = np.argmax(parts * (place + 1) - counts[place] * period)
+        counts[place + 1] = counts[place]
+        counts[place + 1, order[place]] += 1
+    return order, counts
+
+
+def rank_share(start: int, batch: int, rank: int, world: int) -> range:
+    """The global samples of a rank in the step that takes [start, start + batch)."""
+    return range(start + rank * batch // world, start + (rank + 1) * batch // world)

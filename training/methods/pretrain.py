@@ -1,0 +1,190 @@
+"""Step `pretrain`: the next token of the published stream, from scratch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dataeng import stage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, runtime
+from dataeng.tokens import tokenizer as tokenizer_step
+from dataeng.tokens.shards import Layout, open_split
+from training.model.config import DecoderConfig
+from training.settings import TrainerConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.context import Context
+    from training.data.stream import Plan
+    from training.trainer import Batch
+
+
+class Interval(BaseModel):
+    """Weights of the sources from a global sample on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: int = Field(0, ge=0, description="The global sample from which on they hold")
+    weights: dict[str, float] = Field(description="Weight of each source; those not named are left out")
+
+
+class Config(TrainerConfig):
+    """What to train on, and the model; the rest is every trainer's."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+
+    data: str = Field("tokens", description="The stage whose token shards are read")
+    model: DecoderConfig = Field(default_factory=lambda: DecoderConfig.model_validate({}), description="The decoder's shape")
+    row_tokens: int | None = Field(
+        None, ge=8, description="Tokens of a row (L), a divisor of sample_tokens; its default"
+    )
+    window: int = Field(256, ge=1, description="Neighbouring samples that are shuffled together and read at once")
+    mixture: list[Interval] = Field(
+        [], description="Sources by weight; by default each source in proportion to its size"
+    )
+    validation_samples: int = runtime(128, ge=1, description="Samples of the split `validation` that are looked at")
+
+
+def _layout(recipe: Recipe, name: str) -> tuple[str, Layout, dict[str, Any]]:
+    config: Config = recipe.step(name)
+    manifest = stage.need_manifest(recipe.root, config.data, name)
+    return stage.folder_of(recipe.root, config.data), Layout.model_validate(manifest.details), manifest.details
+
+
+def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
+    """The inputs that enter the fingerprint: the train split and the tokenizer."""
+    config: Config = recipe.step(name)
+    entries = stage.stage_inputs(recipe.root, config.data, name, "train")
+    return [*entries, *stage.stage_inputs(recipe.root, _layout(recipe, name)[1].tokenizer, name)]
+
+
+def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
+    """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
+    config: Config = recipe.step(name)
+    if config.data in coming:
+        return
+    folder, layout, _ = _layout(recipe, name)
+    entry = stage.stage_inputs(recipe.root, layout.tokenizer, name)[0]
+    if entry["hash"] != layout.tokenizer_hash:
+        raise UserError(
+            f"{name}: the shards in {folder} were made with another tokenizer than the one published now: "
+            "run `tokens` again"
+        )
+    row = config.row_tokens or layout.sample_tokens
+    if layout.sample_tokens % row:
+        raise UserError(
+            f"{recipe.path}: {name}.row_tokens = {row}: must divide tokens.sample_tokens = {layout.sample_tokens}"
+        )
+    if row > config.model.context:
+        raise UserError(
+            f"{recipe.path}: {name}.model.context = {config.model.context}: rows are {row} tokens long: "
+            f"raise it, or set {name}.row_tokens"
+        )
+    known = {source for source, s in layout.splits.get("train", {}).items() if s.samples}
+    unknown = {source for interval in config.mixture for source in interval.weights} - known
+    if unknown:
+        raise UserError(
+            f"{recipe.path}: {name}.mixture: there is no source {sorted(unknown)[0]!r} with a whole sample "
+            f"in {folder}; known: {', '.join(sorted(known))}"
+        )
+
+
+def plan_of(context: Context) -> Plan:
+    """Which samples this rank takes, and where they stand."""
+    from training.data.order import Interval as Weights
+    from training.data.order import Mixture
+    from training.data.stream import Plan
+
+    config: Config = context.config
+    folder, layout, details = _layout(context.recipe, context.name)
+    streams = open_split(folder, details, "train")
+    sizes = {source: float(stream.source.samples) for source, stream in streams.items()}
+    weights = [Weights(item.start, item.weights) for item in config.mixture] or [Weights(0, sizes)]
+    return Plan(
+        streams,
+        Mixture(weights),
+        context.seed,
+        config.window,
+        layout.sample_tokens,
+        config.batch,
+        context.rank,
+        context.world,
+    )
+
+
+def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Cross-entropy summed over the targets that count, and their number."""
+    from torch.nn import functional as F
+
+    from training.data.stream import IGNORED
+
+    logits_BLV, targets_BL = model(batch["tokens"]), batch["targets"]
+    total = F.cross_entropy(
+        logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total, (targets_BL != IGNORED).sum(), {}
+
+
+def run(context: Context) -> None:
+    """Train, export and publish ROOT/NAME, or find it done."""
+    from training import huggingface, parallel
+    from training.data import stream
+    from training.model.decoder import Decoder, init_weights
+    from training.trainer import fit
+
+    attempt = context.begin(inputs(context.recipe, context.name))
+    if attempt is None:
+        return
+    config: Config = context.config
+    folder, layout, details = _layout(context.recipe, context.name)
+    path = tokenizer_step.path_of(context.recipe.root, layout.tokenizer, context.name)
+    row = config.row_tokens or layout.sample_tokens
+    model = parallel.build(
+        context, lambda: Decoder(config.model, layout.vocabulary), config, lambda made: init_weights(made, context.seed)
+    )
+    context.log(
+        "%.2fM parameters, %d workers, %s, %d steps of %d samples of %d tokens",
+        config.model.parameters(layout.vocabulary) / 1e6,
+        context.world,
+        config.precision,
+        config.max_steps,
+        config.batch,
+        layout.sample_tokens,
+    )
+    plan = plan_of(context)
+    held_back = stream.validation_rows(
+        context, open_split(folder, details, "validation"), layout.sample_tokens, row, config.validation_samples
+    )
+
+    def validate(made: nn.Module) -> dict[str, float]:
+        sums = [0.0, 0.0]
+        for batch in held_back:
+            total, weight, _ = loss(made, {key: value.to(context.device) for key, value in batch.items()})
+            sums = [sums[0] + float(total), sums[1] + float(weight)]
+        total_loss, tokens = context.total(sums)
+        mean = total_loss / tokens if tokens else math.nan
+        return {"validation_loss": mean, "validation_perplexity": math.exp(min(mean, 700.0))} if tokens else {}
+
+    result = fit(
+        context,
+        model,
+        lambda position: stream.batches(context, plan, row, position, config.max_steps - position // config.batch),
+        loss,
+        config,
+        validate,
+    )
+    tokens = result.position * layout.sample_tokens
+    huggingface.publish(
+        context,
+        attempt,
+        model,
+        config.model,
+        path,
+        result,
+        {"tokens": tokens, "parameters": config.model.parameters(layout.vocabulary)},
+    )

@@ -1,0 +1,67 @@
+"""Several training steps, one after another, in the same workers: table `train`."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from dataeng import stage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, Table, home, runtime
+
+if TYPE_CHECKING:
+    from training.context import Context
+
+
+class Config(Table):
+    """Which steps, and the workers that run them. Nothing here changes results."""
+
+    steps: list[str] = runtime(["pretrain"], min_length=1, description="Tables of training steps, in order")
+    workers: int = runtime(1, ge=1, description="Workers; each has its part of every model and batch")
+    cpus_per_worker: float = runtime(1.0, gt=0, description="Logical CPUs of a worker")
+    gpus_per_worker: float = runtime(0.0, ge=0, description="GPUs of a worker")
+    threads: int | None = runtime(None, ge=1, description="Threads of a worker; by default cores / workers")
+    max_failures: int = runtime(2, ge=-1, description="Times that lost workers are replaced; -1 without end")
+    start_timeout_seconds: float = runtime(300.0, gt=0, description="Wait for the workers to come up")
+    collective_timeout_seconds: float = runtime(600.0, gt=0, description="Wait of one worker for the others")
+
+    def worker_threads(self) -> int:
+        """Threads of a worker: their sum is at most the cores of this machine."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+
+def method(recipe: Recipe, name: str) -> ModuleType:
+    """The module of the method that a table configures; raises UserError where it is none."""
+    where = home(recipe.kind(name)) or ""
+    if not where.startswith("training.methods."):
+        raise UserError(f"{recipe.path}: train.steps: {name!r} is no training step")
+    return importlib.import_module(where)
+
+
+def check(recipe: Recipe, names: Sequence[str]) -> None:
+    """Raise UserError for the first thing that would keep one of the steps from running."""
+    coming: set[str] = set()
+    for name in names:
+        method(recipe, name)
+        recipe.need(name)
+        method(recipe, name).check(recipe, name, coming)
+        coming.add(name)
+
+
+def pending(recipe: Recipe, names: Sequence[str]) -> list[str]:
+    """The steps that are not published yet, from the first of them on (what they make changes later inputs)."""
+    for index, name in enumerate(names):
+        if isinstance(stage.begin(recipe, name, method(recipe, name).inputs(recipe, name)), stage.Attempt):
+            return list(names[index:])
+    return []
+
+
+def run_steps(recipe: Recipe, names: Sequence[str], make_context: Callable[[Recipe, str], Context]) -> None:
+    """Run the steps one after another in this process (each rank of a group calls it alike)."""
+    for name in names:
+        method(recipe, name).run(make_context(recipe, name))
+        gc.collect()
