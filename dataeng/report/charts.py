@@ -120,13 +120,15 @@ def _dot(place: tuple[float, float], point: Sequence[float], one: Series) -> Mar
     return Markup(dot).format(one.style, *place, one.label, short(point[0]), short(point[1]))
 
 
-def smoothed(points: Points, strength: float = 0.9) -> list[list[float]]:
-    """An exponential moving average of noisy points (bias-corrected); short curves are smoothed less."""
-    keep = min(strength, 1 - 4 / max(len(points), 5))
-    total, weight, found = 0.0, 0.0, []
-    for x, y in points:
-        total, weight = keep * total + (1 - keep) * y, keep * weight + (1 - keep)
-        found.append([x, total / weight])
+def smoothed(points: Points, share: float = 0.04) -> list[list[float]]:
+    """A centred moving average over ``share`` of the curve; it narrows toward the ends, so that it never lags."""
+    half = max(1, round(len(points) * share / 2))
+    values = [point[1] for point in points]
+    found = []
+    for index, (x, _) in enumerate(points):
+        reach = min(half, index, len(points) - 1 - index)
+        window = values[index - reach : index + reach + 1]
+        found.append([x, sum(window) / len(window)])
     return found
 
 

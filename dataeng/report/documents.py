@@ -132,7 +132,9 @@ def examples(stage: Published, config: Config) -> list[dict[str, Any]]:
         groups[rule] += [_example(rows[identifier], config.example_characters) for identifier in some]
     counts = stage.manifest.dropped_by
     order = sorted(groups, key=lambda rule: (-counts.get(rule, 0), rule))
-    return [{"stage": stage.name, "rule": r, "count": counts.get(r, 0), "examples": groups[r]} for r in order]
+    texts = {rule: any(example.get("text") for example in groups[rule]) for rule in order}
+    facts = [{"rule": rule, "count": counts.get(rule, 0), "shows_text": texts[rule]} for rule in order]
+    return [{"stage": stage.name, **one, "examples": groups[str(one["rule"])]} for one in facts]
 
 
 def _example(row: dict[str, Any], characters: int) -> dict[str, Any]:
