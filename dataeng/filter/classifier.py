@@ -1,8 +1,9 @@
-"""What the rules that score by a fastText classifier share: models, windows, probabilities."""
+"""What the rules that score by a fastText classifier share: normalisation, windows, probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -10,24 +11,34 @@ from dataeng.cli import UserError
 from dataeng.filter.language import load
 
 LABEL = "__label__"
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+|(?<!\w)@\w+")
+_TOKEN = re.compile(r"[^\W_]+(?:['’*$@][^\W_]*)*|[!?]+")
 
 
-def normalised(text: str) -> str:
-    """The text as classifiers are trained on it and see it: one line, lower case, valid Unicode."""
-    return " ".join(text.lower().split()).encode("utf-8", "replace").decode()
+def tokens(text: str) -> list[str]:
+    """The text as classifiers are trained on it and see it: words in lower case, and runs of ! and ?.
+
+    Entities are resolved; addresses and names of users are left out: they say where a text was
+    found and not what it is.
+    """
+    if "&" in text:
+        text = html.unescape(text)
+    if "@" in text or "www." in text or "://" in text:
+        text = _ADDRESS.sub(" ", text)
+    return _TOKEN.findall(text.lower().encode("utf-8", "replace").decode())
 
 
 def windows(text: str, size: int) -> list[str]:
-    """Normalised stretches of ``size`` words; the last takes less than half a window along."""
-    words = normalised(text).split(" ")
-    last = max(1, (len(words) + size // 2) // size)
-    edges = [size * number for number in range(last)] + [len(words)]
-    return [" ".join(words[start:end]) for start, end in pairwise(edges)]
+    """Stretches of ``size`` tokens, one line each; the last takes less than half a window along."""
+    found = tokens(text)
+    last = max(1, (len(found) + size // 2) // size)
+    edges = [size * number for number in range(last)] + [len(found)]
+    return [" ".join(found[start:end]) for start, end in pairwise(edges)]
 
 
 def probability(line: str, label: str, model: Any) -> float:
-    """The probability of a label for one normalised line."""
-    found = model.predict(line + "\n", -1, 0.0, "strict")
+    """The probability of a label for one line of tokens; 0 where the model knows none of them."""
+    found = model.predict(line + "\n", -1, 0.0, "strict") if line else []
     return next((min(max(float(score), 0.0), 1.0) for score, name in found if name == LABEL + label), 0.0)
 
 
@@ -40,7 +51,7 @@ def model_with(path: str, label: str) -> Any:
     return model
 
 
-def window_probabilities(text: str, label: str, path: str, size: int) -> Sequence[float]:
+def window_probabilities(text: str, label: str, path: str, size: int) -> list[float]:
     """The probability of a label for each window of a text."""
     model = model_with(path, label)
     return [probability(line, label, model) for line in windows(text, size)]

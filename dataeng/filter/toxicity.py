@@ -1,0 +1,56 @@
+"""Abuse, by a fastText classifier (classes ``toxic`` and ``ok``) on windows of a document.
+
+The score is that of the worst window, so that a long page is not excused by its clean part. The
+model beside this package (``dataeng/models/toxicity.ftz``, made by ``make classifiers``) knows
+English only: documents in other languages are left alone, those of unknown language are scored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from dataeng.document import Document, Verdict
+from dataeng.filter import bounds, classifier
+from dataeng.filter.bounds import Limit
+from dataeng.recipe import Table, content
+
+MODEL = Path(__file__).parent.parent / "models" / "toxicity.ftz"
+
+
+class Config(Table):
+    """Table `filter.toxicity`."""
+
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("fasttext",)
+
+    threshold: float = Field(0.9, ge=0, le=1, description="Greatest probability of `label` in any window")
+    window_words: int = Field(100, ge=1, description="Words of a window")
+    languages: list[str] = Field(["en"], description="ISO 639-1 codes that the model knows; empty: all")
+    label: str = Field("toxic", description="The model's label for what is dropped")
+    model: str | None = content(None, description="A fastText classifier; by default the one in dataeng/models")
+
+    def files(self) -> list[str]:
+        """The model's file, also where it is the default one."""
+        return [self.model or str(MODEL)]
+
+
+def scores(document: Document, config: Config) -> dict[str, float]:
+    """``toxicity``: the highest probability of abuse in any window; absent in other languages."""
+    if config.languages and document.language not in (None, *config.languages):
+        return {}
+    path = config.files()[0]
+    found = classifier.window_probabilities(document.text or "", config.label, path, config.window_words)
+    return {"toxicity": max(found)}
+
+
+def limits(config: Config) -> list[Limit]:
+    """The one bound."""
+    return [Limit("toxicity", "max", config.threshold)]
+
+
+def decide(found: dict[str, float], config: Config) -> Verdict:
+    """Drop what scores above the threshold."""
+    return bounds.decide(found, limits(config))
