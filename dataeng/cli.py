@@ -20,6 +20,10 @@ class Conflict(Exception):
     """Another run with other settings published the same stage meanwhile."""
 
 
+class Failure(Exception):
+    """The data do not allow to go on: one line says why, exit status 1, no traceback."""
+
+
 def one_line(error: BaseException) -> str:
     """The error's message with all white space folded, or its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -50,7 +54,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     except KeyboardInterrupt:
         status, message = 130, "interrupted: nothing half-written was published; run it again to go on"
     except Exception as error:  # noqa: BLE001 — the last resort: shown with its cause, never swallowed
-        if not isinstance(error, Conflict):
+        if not isinstance(error, Conflict | Failure):
             traceback.print_exc()
         status, message = 1, f"{type(error).__name__}: {one_line(error)}"
     else:

@@ -26,7 +26,7 @@ class Published:
 
     def document_tables(self) -> list[str]:
         """The names of its tables that hold documents (Parquet files), in the manifest's order."""
-        tables = [(name, t.files) for name, t in self.manifest.tables.items() if name != "captures"]
+        tables = [(name, t.files) for name, t in self.manifest.tables.items() if name not in ("captures", "signatures")]
         return [name for name, files in tables if files and all(f.path.endswith(".parquet") for f in files)]
 
     def dataset(self, table: str, paths: Sequence[str] | None = None) -> ds.Dataset:

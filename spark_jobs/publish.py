@@ -1,0 +1,101 @@
+"""Publish the corpus: sources mixed to their budgets, documents split into train, validation and test.
+
+Two passes over the text, nothing of it shuffled: sums by source, bucket and split first (at most 65,536
+rows a source and split), then every document placed by itself. A few numbers a source reach the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from dataeng import stage
+from dataeng.cli import Failure, UserError
+from dataeng.document import DOCUMENT
+from dataeng.publish import Config, mixture
+from dataeng.publish.mixture import Quota
+from dataeng.recipe import Recipe
+from dataeng.stage import Attempt, Manifest
+from spark_jobs import stages
+from spark_jobs.scratch import Scratch
+from spark_jobs.session import Engine, job
+
+log = logging.getLogger("millrace")
+
+
+def _quotas(sums: DataFrame, wanted: dict[str, float], available: dict[str, int]) -> dict[str, Quota]:
+    """Each source's quota: its cut is the bucket after the last whose running sum fits the rest."""
+    parts = {name: mixture.copies_and_rest(units, available[name]) for name, units in wanted.items()}
+    rest = F.create_map(*(F.lit(value) for name, (_, rest) in parts.items() for value in (name, float(rest))))
+    buckets = sums.groupBy("source", "bucket").agg(F.sum("units").alias("units"))
+    running = F.sum("units").over(Window.partitionBy("source").orderBy("bucket"))
+    fitting = (
+        buckets.filter("units > 0").withColumn("running", running).filter(F.col("running") <= rest[F.col("source")])
+    )
+    cuts: dict[str, int] = dict(fitting.groupBy("source").agg(F.max("bucket") + 1).collect())
+    return {name: Quota(copies, cuts.get(name, 0)) for name, (copies, _) in parts.items()}
+
+
+def _totals(sums: DataFrame, quotas: dict[str, Quota]) -> list[dict[str, Any]]:
+    """By source and split: documents used, their units (copies counted) and their bytes."""
+    copies = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.copies)))
+    cut = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.cut)))
+    uses = copies[F.col("source")] + (F.col("bucket") < cut[F.col("source")]).cast("long")
+    used = sums.withColumn("uses", uses).filter("uses > 0").withColumn("units", F.col("units") * F.col("uses"))
+    columns = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
+    return [row.asDict() for row in used.groupBy("source", "split").agg(*columns).collect()]
+
+
+def _rows(documents: DataFrame, scratch: Scratch, config: Config, seed: int) -> tuple[DataFrame, dict[str, Any]]:
+    measured = stages.map_rows(
+        documents.select("id", "text", "source", "metadata"),
+        partial(mixture.measure, config=config, seed=seed),
+        mixture.MEASURED,
+    )
+    by = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
+    sums = scratch.keep(measured.groupBy("source", "bucket", "split").agg(*by))
+    available: dict[str, int] = dict(sums.groupBy("source").agg(F.sum("units")).collect())
+    wanted = mixture.wanted_units(available, config)
+    quotas = _quotas(sums, wanted, available) if config.mixes() else {name: Quota() for name in available}
+    totals = _totals(sums, quotas)
+    size = sum(row["bytes"] for row in totals)
+    if size < config.minimum_bytes:
+        raise Failure(
+            f"publish: only {size:,} bytes of text remain, publish.minimum_bytes wants {config.minimum_bytes:,}"
+        )
+    splits = {name: sum(row["documents"] for row in totals if row["split"] == name) for name in config.kept_tables}
+    for name in (name for name in ("validation", "test") if getattr(config, name) and not splits[name]):
+        log.warning("publish: no document fell into %s: raise publish.%s", name, name)
+    details = {"bytes": size, "splits": splits, "sources": mixture.given(totals, wanted, config)}
+    place = partial(mixture.place_all, config=config, seed=seed, quotas=quotas)
+    return stages.map_rows(documents, place), details
+
+
+def step(engine: Engine, recipe: Recipe) -> Manifest:
+    """Publish what the input stages kept as tables train, validation and test; the rest is dropped."""
+    config: Config = recipe.step("publish")
+    names = [config.input] if isinstance(config.input, str) else config.input
+    opened: list[Scratch] = []
+
+    def rows(session: SparkSession, attempt: Attempt, files: list[str]) -> tuple[DataFrame, dict[str, Any]]:
+        if not files:
+            raise UserError(f"publish: {', '.join(names)} kept no document: see their tables `dropped`")
+        opened.append(Scratch(session, f"{attempt.data_folder}.scratch"))
+        return _rows(stages.read_files(session, files, DOCUMENT.names), opened[0], config, recipe.seed)
+
+    def paths() -> list[str]:
+        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
+
+    try:
+        return stages.joined(engine, recipe, "publish", stage.stage_inputs(recipe.root, names, "publish"), paths, rows)
+    finally:
+        for scratch in opened:
+            scratch.clear()
+
+
+if __name__ == "__main__":
+    job(step)
