@@ -51,7 +51,10 @@ def client() -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What boto3 resolved, for engines that bring their own S3 client. Never log it."""
+    """What boto3 resolved, for engines that bring their own S3 client. Never log it.
+
+    No keys: they are a role's and expire; the engine asks its own chain of providers.
+    """
 
     endpoint: str | None
     region: str
@@ -70,8 +73,12 @@ def settings() -> Settings:
     if found is None:
         raise UserError("s3: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
     keys = found.get_frozen_credentials()
+    expires = hasattr(found, "refresh_needed")  # a role's: whoever uses them must renew them, so each finds its own
     endpoint = None if re.fullmatch(r"https://s3(\.[\w-]+)?\.amazonaws\.com(\.cn)?", url) else url
-    return Settings(endpoint, session.region_name or "us-east-1", keys.access_key, keys.secret_key, keys.token)
+    region = session.region_name or "us-east-1"
+    if expires:
+        return Settings(endpoint, region, None, None, None)
+    return Settings(endpoint, region, keys.access_key, keys.secret_key, keys.token)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ _COMMITTER_CLASSES = (
     "org.apache.hadoop.fs.s3a.S3AFileSystem",
     "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
     "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
+    "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
 )
 
 
@@ -53,28 +54,47 @@ def check_java() -> None:
 
 def _exclusions() -> str:
     """All that the S3 packages would bring along beside each other (globs of Ivy, group:artifact)."""
-    groups = ("com.*", "commons-*", "io.*", "jakarta.*", "javax.*", "joda-time", "org.[!a]*", "stax", "wildfly*")
+    groups: tuple[str, ...] = (
+        "com.*",
+        "commons-*",
+        "io.*",
+        "jakarta.*",
+        "javax.*",
+        "joda-time",
+        "org.[!a]*",
+        "stax",
+        "wildfly*",
+    )
     groups += ("org.apache.[!hs]*", "org.apache.http*")
     rest = ["org.apache.hadoop:hadoop-[!a]*", "org.apache.hadoop:hadoop-a[!w]*", "org.apache.spark:spark-[!h]*"]
     return ",".join([f"{group}:*" for group in groups] + rest)
 
 
+def _commit_settings() -> dict[str, str]:
+    """Settings that write to s3:// through the magic committer; with them a local write fails."""
+    a = "spark.hadoop.fs.s3a"
+    return {
+        f"{a}.committer.name": "magic",
+        f"{a}.committer.magic.enabled": "true",
+        f"{a}.committer.abort.pending.uploads": "false",  # true would kill other jobs' uploads
+        # s3a:// has this by default; s3:// would silently fall back to renames.
+        "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3": _COMMITTER_CLASSES[3],
+        "spark.sql.sources.commitProtocolClass": _COMMITTER_CLASSES[1],
+        "spark.sql.parquet.output.committer.class": _COMMITTER_CLASSES[2],
+        # Falling back to renames on S3 can lose output: an algorithm that does not exist fails fast.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "10",
+    }
+
+
 def _s3_settings(packages: bool) -> dict[str, str]:
-    """Settings that let Spark read and write s3:// as boto3 would, through the magic committer."""
+    """Settings that let Spark reach s3:// as boto3 does."""
     found = s3.settings()
     a = "spark.hadoop.fs.s3a"
     settings = {
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         f"{a}.endpoint.region": found.region,
-        f"{a}.committer.name": "magic",
-        f"{a}.committer.magic.enabled": "true",
-        f"{a}.committer.abort.pending.uploads": "false",  # true would kill other jobs' uploads
         f"{a}.attempts.maximum": "20",
         f"{a}.retry.limit": "10",
-        "spark.sql.sources.commitProtocolClass": _COMMITTER_CLASSES[1],
-        "spark.sql.parquet.output.committer.class": _COMMITTER_CLASSES[2],
-        # Falling back to renames on S3 can lose output: an algorithm that does not exist fails fast.
-        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "10",
     }
     if found.endpoint:
         settings |= {
@@ -83,12 +103,11 @@ def _s3_settings(packages: bool) -> dict[str, str]:
             f"{a}.connection.ssl.enabled": str(found.endpoint.startswith("https")).lower(),
         }
     if found.access_key and found.secret_key:
-        provider = "TemporaryAWSCredentialsProvider" if found.token else "SimpleAWSCredentialsProvider"
-        settings |= {
-            f"{a}.access.key": found.access_key,
-            f"{a}.secret.key": found.secret_key,
-            f"{a}.aws.credentials.provider": f"org.apache.hadoop.fs.s3a.{provider}",
-        }
+        provider = "org.apache.hadoop.fs.s3a." + ("Temporary" if found.token else "Simple") + "AWSCredentialsProvider"
+        settings |= {f"{a}.access.key": found.access_key, f"{a}.secret.key": found.secret_key}
+    else:  # keys that expire (roles): each process asks for its own
+        provider = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+    settings[f"{a}.aws.credentials.provider"] = provider
     if found.token:
         settings[f"{a}.session.token"] = found.token
     if packages:
@@ -151,6 +170,8 @@ class Engine:
         settings = _settings(self.config, self.partitions(0))
         if uses_s3:
             settings |= _s3_settings(self.config.packages)
+        if storage.is_s3(self.recipe.root):
+            settings |= _commit_settings()
         builder = SparkSession.builder.appName(f"millrace {self.recipe.path}")
         if self.config.master:
             builder = builder.master(self.config.master)
@@ -196,7 +217,9 @@ def _check_committer(session: SparkSession) -> None:
             loader.loadClass(name)
         except Py4JJavaError:
             session.stop()
-            way_out = f"let spark.packages = true fetch {', '.join(S3_PACKAGES)}, or put them into the image"
+            way_out = (
+                f"run it by plain python with spark.packages = true, or give spark-submit {', '.join(S3_PACKAGES)}"
+            )
             raise UserError(f"spark: {name} is missing, so output on s3:// could be lost: {way_out}") from None
 
 
