@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import minio as minio_server
 import pytest
+import tools
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,12 @@ def data_dir(repo: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"{path}: no development data")
     return path
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A MinIO server of the module's own: the AWS environment variables that reach it (`make minio` builds it)."""
+    if tools.find("minio") is None:
+        pytest.skip("minio is not built: make minio (needs Go)")
+    with minio_server.server(tmp_path_factory.mktemp("minio") / "data") as environment:
+        yield environment
