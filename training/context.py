@@ -43,6 +43,7 @@ class Context:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: DeviceMesh | None = None  # one dimension "data", None in a single process
     feed: Feed = read_ahead
+    report: Callable[[dict[str, Any]], None] | None = None  # told every step's row, on every rank (a sweep listens)
     checkpoint_fingerprint: str = ""  # set by begin()
 
     @classmethod

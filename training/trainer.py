@@ -82,6 +82,8 @@ def fit(
             if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
                 row |= run.validated(validate)
             metrics.write(row)
+            if context.report:
+                context.report(row)
             if run.step == 1 or run.step - resumed == 1 or _is_due(run.step, settings.log_every, settings.max_steps):
                 context.log("%s", _progress(row, settings.max_steps))
             run.save_if_due(metrics)
