@@ -1,0 +1,219 @@
+"""Every bound of the heuristic rules: just kept, and just dropped, by the rule that is named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataeng.document import Document
+from dataeng.filter import c4, fineweb, gopher
+from dataeng.filter.gopher import Config
+from dataeng.filter.words import lines_of, paragraphs_of, words_of
+
+# 100 different words of 4 letters: nothing repeats, nothing else fails.
+NAMES = [a + b + c + d for a in "bc" for b in "aeiou" for c in "dfghj" for d in "ao"]
+CLEAN = " ".join(["the", "of", *NAMES[:98]]) + "."
+
+
+def judge(module, text, language=None, **config):
+    table = module.Config(**config)
+    document = Document("x", text, language=language)
+    if hasattr(module, "transform"):
+        document = module.transform(document, table)
+    scores = module.scores(document, table)
+    return module.decide(scores, table), scores
+
+
+def numbered(n, ending="."):
+    """n lines of ten different words each."""
+    return [" ".join(f"{name}{line}x" for name in NAMES[:10]) + ending for line in range(n)]
+
+
+GOPHER = [
+    (" ".join(NAMES[:50]), " ".join(NAMES[:49]), "gopher.words", "min", {}),
+    (" ".join(NAMES[:60]), " ".join(NAMES[:61]), "gopher.words", "max", {"words_max": 60}),
+    (" ".join(n[:3] for n in NAMES), " ".join(["ab", *(n[:3] for n in NAMES[1:])]), "gopher.mean_word_length", "min",
+     {f"top_{n}_gram_max": 1 for n in (2, 3, 4)}),
+    (" ".join(n + "abcdef" for n in NAMES), " ".join([NAMES[0] + "abcdefg", *(n + "abcdef" for n in NAMES[1:])]),
+     "gopher.mean_word_length", "max", {}),
+    (" ".join([*NAMES[:90], *(f"#{n}" for n in NAMES[90:])]), " ".join([*NAMES[:89], *(f"#{n}" for n in NAMES[89:])]),
+     "gopher.hashes_per_word", "max", {}),
+    (" ".join([*(f"{n}..." for n in NAMES[:5]), *(f"{n}…" for n in NAMES[5:10]), *NAMES[10:]]),
+     " ".join([*(f"{n}…" for n in NAMES[:11]), *NAMES[11:]]), "gopher.ellipses_per_word", "max", {}),
+    ("\n".join([*(f"- {line}" for line in numbered(9)), *numbered(1, "!")]),
+     "\n".join(f"• {line}" for line in numbered(10)), "gopher.bullet_lines", "max", {}),
+    ("\n".join([*numbered(7), *numbered(3, "…")]), "\n".join([*numbered(6), *numbered(4, "...")]),
+     "gopher.ellipsis_lines", "max", {"duplicate_lines_max": 1} | {f"duplicate_{n}_grams_max": 1 for n in range(5, 11)}
+     | {f"top_{n}_gram_max": 1 for n in (2, 3, 4)}),
+    (" ".join([*NAMES[:80], *(f"{n}{n}" for n in range(10, 30))]), " ".join([*NAMES[:79], *map(str, range(1000, 1021))]),
+     "gopher.alphabetic_words", "min", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kept", "dropped", "rule", "bound", "config"), GOPHER, ids=[f"{g[2]}.{g[3]}" for g in GOPHER])
+def test_gopher_bounds(kept, dropped, rule, bound, config):
+    assert judge(gopher, kept, **config)[0].keep
+    verdict, scores = judge(gopher, dropped, **config)
+    assert (verdict.rule, verdict.bound, verdict.score) == (rule, bound, scores[rule])
+
+
+def test_stop_words_bind_only_listed_languages():
+    without = CLEAN.replace("of ", "")
+    assert judge(gopher, CLEAN, "en")[1]["gopher.stop_words"] == 2
+    assert judge(gopher, without, "en")[0][:3] == (False, "gopher.stop_words", 1.0)
+    for language in (None, "sw", "zh"):
+        verdict, scores = judge(gopher, without, language)
+        assert verdict.keep
+        assert "gopher.stop_words" not in scores
+    assert not judge(gopher, CLEAN, "sw", stop_words={"sw": ["na", "ya", "wa"]})[0].keep
+
+
+def test_stop_words_ignore_case_and_punctuation():
+    assert judge(gopher, CLEAN.replace("the", '"The,').replace("of", "OF;"), "en")[1]["gopher.stop_words"] == 2
+
+
+DUPLICATES = [
+    ("gopher.duplicate_paragraphs", ["aaa", "aaa", "b", "c", "d", "e", "f", "g", "h", "i"], "\n\n", 0.1),
+    ("gopher.duplicate_paragraph_characters", ["aaa", "aaa", "bbbb"], "\n\n", 0.3),
+    ("gopher.duplicate_lines", ["aaa", "aaa", "aaa", "b"], "\n", 0.5),
+    ("gopher.duplicate_line_characters", ["aaa", "aaa", "aaa", "b"], "\n", 0.6),
+    ("gopher.duplicate_lines", ["a", "", "  ", "b"], "\n", 0.0),
+]
+
+
+@pytest.mark.parametrize(("score", "parts", "separator", "share"), DUPLICATES)
+def test_copies_after_the_first_count(score, parts, separator, share):
+    assert judge(gopher, separator.join(parts))[1][score] == pytest.approx(share)
+
+
+def slow_n_grams(words):
+    """The definitions of gopher's docstring, word by word."""
+    total, found = sum(map(len, words)), {}
+    for n in range(2, 11):
+        places: dict[tuple, list[int]] = {}
+        for start in range(len(words) - n + 1):
+            places.setdefault(tuple(words[start : start + n]), []).append(start)
+        if n <= 4:
+            best = max(places.items(), key=lambda g: (len(g[1]), len("".join(g[0])), -g[1][0]), default=((), []))
+            starts = best[1] if len(best[1]) > 1 else []
+        else:
+            starts = [start for group in places.values() for start in group[1:]]
+        covered = {start + i for start in starts for i in range(n)}
+        name = f"gopher.top_{n}_gram" if n <= 4 else f"gopher.duplicate_{n}_grams"
+        found[name] = sum(len(words[i]) for i in covered) / max(total, 1)
+    return found
+
+
+@given(st.lists(st.sampled_from(["a", "bb", "ccc", "dddd", "e", "ff"]), max_size=60))
+def test_n_grams_are_those_of_the_definition(words):
+    scores = judge(gopher, " ".join(words))[1]
+    for name, value in slow_n_grams(words).items():
+        assert scores[name] == pytest.approx(value), name
+
+
+def test_n_gram_bounds_drop():
+    verdict, scores = judge(gopher, CLEAN + " spam ham" * 20)
+    assert (verdict.rule, verdict.score) == ("gopher.top_2_gram", scores["gopher.top_2_gram"])
+    sentence = " ".join(NAMES[:6])
+    rest = " ".join(n + "q" for n in NAMES)
+    verdict, _ = judge(gopher, f"{sentence} {rest} {sentence}", duplicate_5_grams_max=0.04)
+    assert verdict.rule == "gopher.duplicate_5_grams"
+    assert judge(gopher, f"{sentence} {rest} {sentence}", duplicate_5_grams_max=0.05)[0].keep
+
+
+def test_limits_name_every_score_in_order():
+    limits = gopher.limits(Config())
+    assert [x.score for x in limits[:3]] == ["gopher.words", "gopher.words", "gopher.mean_word_length"]
+    assert {x.score for x in limits} == judge(gopher, CLEAN, "en")[1].keys()
+
+
+FINEWEB = [
+    ("\n".join(["A line that is longer than thirty characters."] * 3 + ["and another that is not ended by a mark"] * 22),
+     "\n".join(["A line that is longer than thirty characters."] * 2 + ["and another that is not ended by a mark"] * 22),
+     "fineweb.line_punctuation", {"duplicate_line_characters_max": 1}),
+    ("\n".join(["x" * 30 + "."] + ["y" * 29 + "."] * 2), "\n".join(["y" * 29 + "."] * 3), "fineweb.short_lines",
+     {"duplicate_line_characters_max": 1, "newlines_per_word_max": 9}),
+    ("a" * 99 + ".\n" + "b" * 98 + ".\n" + "b" * 98 + ".", "a" * 98 + ".\n" + "b" * 98 + ".\n" + "b" * 98 + ".",
+     "fineweb.duplicate_line_characters", {"duplicate_line_characters_max": 99 / 298, "newlines_per_word_max": 9}),
+    ("one two three four five six seven.\n\neight nine ten.\n", "one two three four five six seven.\n\n\neight nine ten.\n",
+     "fineweb.newlines_per_word", {"short_lines_max": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kept", "dropped", "rule", "config"), FINEWEB, ids=[f[2] for f in FINEWEB])
+def test_fineweb_bounds(kept, dropped, rule, config):
+    assert judge(fineweb, kept, **config)[0].keep
+    assert judge(fineweb, dropped, **config)[0].rule == rule
+
+
+def test_sentences_end_in_other_scripts_and_inside_quotes():
+    for line in ('He said "no."', "是的。", "क्या है।", "نعم؟", "(See there.)"):
+        assert fineweb.ends_sentence(line), line
+    for line in ("Home", "About us:", "1, 2, 3,"):
+        assert not fineweb.ends_sentence(line), line
+
+
+C4_LINES = [
+    ("This line ends.", None),
+    ("This line does not", "without_end"),
+    ("This trails off ...", "without_end"),
+    ("Two words.", "short"),
+    ("Three short words.", None),
+    (f"A word {'x' * 1000} here.", None),
+    (f"A word {'x' * 1001} here.", "long_word"),
+    ("Please enable JavaScript in your browser.", "javascript"),
+    ("This site uses cookies to serve you.", "notice"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), C4_LINES)
+def test_c4_lines(line, reason):
+    document = c4.transform(Document("x", line, language="en"), c4.Config())
+    assert document.text == (line if reason is None else "")
+    assert document.scores == ({} if reason is None else {f"c4.lines_{reason}": 1.0})
+
+
+def test_c4_notices_are_those_of_the_language():
+    line = "This site uses cookies to serve you."
+    assert c4.transform(Document("x", line, language="pl"), c4.Config()).text == line
+
+
+C4 = [
+    ("One is here. Two is here. Three is here.\nFour is here. Five is here.",
+     "One is here. Two is here. Three is here.\nFour is here, five is here.", "c4.sentences"),
+    ("A is one here. B is. C is. D is. E is it.", "A is {one here. B is. C is. D is. E is it.", "c4.curly_brackets"),
+    ("A is one here. B is. C is. D is. E is it.", "Lorem Ipsum one here. B is. C is. D is. E is it.", "c4.lorem_ipsum"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kept", "dropped", "rule"), C4)
+def test_c4_bounds(kept, dropped, rule):
+    assert judge(c4, kept)[0].keep
+    assert judge(c4, dropped)[0].rule == rule
+
+
+def test_c4_switches():
+    text = "A {line} without an end\n" * 5
+    assert not judge(c4, text)[0].keep
+    assert judge(c4, text, terminal_punctuation=False, curly_brackets_max=None)[0].keep
+
+
+def test_words_of_scripts_without_spaces():
+    assert words_of("我们提供安装，手册。") == ("我们", "提供", "安装，", "手册。")
+    assert words_of("plain words, here") == ("plain", "words,", "here")
+    assert words_of("ภาษาไทย") == ("ภาษา", "ไทย")
+    assert words_of("설치 안내서") == ("설치", "안내서")
+
+
+def test_mean_word_length_leaves_unspaced_scripts_alone_and_counts_letters_of_hangul():
+    assert "gopher.mean_word_length" not in judge(gopher, "我们提供安装手册。" * 20)[1]
+    assert judge(gopher, "설치 안내서")[1]["gopher.mean_word_length"] == 5.0
+
+
+@given(st.text())
+def test_any_text_gets_finite_scores(text):
+    for module in (gopher, fineweb, c4):
+        scores = judge(module, text, "en")[1]
+        assert all(0 <= value < float("inf") for value in scores.values())
+    assert all(line.strip() for line in (*lines_of(text), *paragraphs_of(text)))
