@@ -10,12 +10,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dataeng import storage
 from dataeng.cli import UserError
 from dataeng.tokens import chat
+from training.data.order import key_of, permute
 
 # R rows, L tokens of a row
 Messages = list[dict[str, str]]
@@ -197,3 +199,13 @@ def collate(examples: Sequence[Example], rows: Sequence[Sequence[int]], width: i
             segments[row, start:end] = segment
             start = end
     return {"tokens": tokens, "targets": targets, "mask": mask, "positions": positions, "segments": segments}
+
+
+def order(seed: int, name: str, start: int, count: int, size: int) -> list[int]:
+    """The indices of global samples [start, start + count) of ``size`` examples: each epoch permuted anew."""
+    indices: list[int] = []
+    while len(indices) < count:
+        epoch, first = divmod(start + len(indices), size)
+        some = np.arange(first, min(size, first + count - len(indices)))
+        indices += permute(some, size, key_of(seed, name, epoch)).tolist()
+    return indices

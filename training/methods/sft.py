@@ -1,0 +1,158 @@
+"""Step `sft`: supervised fine-tuning on chats, loss on answers only, all weights or adapters."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import safetensors.torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dataeng import stage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, runtime
+from dataeng.tokens import chat
+from training import huggingface, lora, parallel, posttrain
+from training.context import Context
+from training.data.examples import Example, collate, encode_examples, messages_of, order, pack
+from training.likelihood import masked_sum, token_log_probs
+from training.lora import Lora
+from training.settings import TrainerConfig
+from training.trainer import Batch, Result, Step, fit
+
+
+class Config(TrainerConfig):
+    """What to fine-tune, on what; ``batch`` counts examples, ``micro_batch`` packed rows."""
+
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+
+    model: str = Field("pretrain", description="The training step whose model is taken")
+    data: str | list[str] = runtime(
+        "tasks", description="A stage with a table `train`, or JSONL files; their contents enter the fingerprint"
+    )
+    batch: int = Field(32, ge=1, description="Examples of one step")
+    micro_batch: int = runtime(16, ge=1, description="Packed rows that a worker takes at once")
+    row_tokens: int | None = runtime(
+        None, ge=8, description="Width of a packed row, in tokens; by default twice the longest example, in 64s"
+    )
+    lora: Lora | None = Field(None, description="Train adapters of that shape instead of all weights")
+
+
+def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
+    """The inputs that enter the fingerprint: the model and the examples."""
+    config: Config = recipe.step(name)
+    return [
+        *posttrain.model_inputs(recipe, name, config.model),
+        *posttrain.data_inputs(recipe, name, config.data, ["train"]),
+    ]
+
+
+def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
+    """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
+    config: Config = recipe.step(name)
+    posttrain.check_inputs(recipe, name, coming, [config.model], config.data, ["train"])
+
+
+def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Cross-entropy summed over the answers' tokens, and their number."""
+    logits_RLV = model(batch["tokens"], positions_BL=batch["positions"], segments_BL=batch["segments"])
+    total = -masked_sum(token_log_probs(logits_RLV, batch["targets"]), batch["mask"])
+    right = (logits_RLV.argmax(-1) == batch["targets"]) & batch["mask"]
+    return total, batch["mask"].sum(), {"token_accuracy": right.sum()}
+
+
+def row_width(config: Config, examples: Sequence[Example], context: int) -> int:
+    """The width of packed rows: as configured, else twice the longest example in multiples of 64.
+
+    Raises UserError where an example does not fit.
+    """
+    longest = max(len(example.ids) for example in examples)
+    width = config.row_tokens or min(context, -(-2 * longest // 64) * 64)
+    if width < longest:
+        raise UserError(f"row_tokens = {width}: an example has {longest} tokens: raise it")
+    return width
+
+
+def global_step(
+    context: Context, examples: Sequence[Example], width: int, pad: int, micro_batch: int, position: int
+) -> Step:
+    """One step on a global batch: packed as a whole, then cut by rank into micro-batches of equal height."""
+    rows = pack([len(example.ids) for example in examples], width)
+    weight = sum(sum(example.mask[1:]) for example in examples)
+    mine = context.share(len(rows))
+    most = -(-len(rows) // context.world)
+    turns = -(-most // micro_batch)
+    height = -(-most // turns)
+    parts = [mine[at * height : (at + 1) * height] for at in range(turns)]
+    micro = [collate(examples, [rows[i] for i in part], width, pad, height) for part in parts]
+    return Step(micro, float(weight), position)
+
+
+def batches(
+    context: Context, config: Config, examples: Sequence[Example], width: int, pad: int, position: int
+) -> Iterator[Step]:
+    """The steps from a position on, for ever."""
+    while True:
+        indices = order(context.seed, context.name, position, config.batch, len(examples))
+        position += config.batch
+        yield global_step(context, [examples[i] for i in indices], width, pad, config.micro_batch, position)
+
+
+def _model(context: Context, config: Config, begin: posttrain.Start) -> nn.Module:
+    adapters = config.lora
+    if adapters is None:
+        return posttrain.filled(context, begin.decoder, config, begin.state)
+
+    def fill(model: nn.Module) -> None:
+        parallel.load_full(model, lora.with_adapters(begin.state, model, context.seed))
+
+    return parallel.build(context, lambda: lora.add_adapters(begin.decoder(), adapters), config, fill)
+
+
+def run(context: Context) -> None:
+    """Fine-tune, export and publish ROOT/NAME, or find it done."""
+    attempt = context.begin(inputs(context.recipe, context.name))
+    if attempt is None:
+        return
+    config: Config = context.config
+    begin = posttrain.start(context, config.model)
+    rows = posttrain.data_rows(context.recipe, context.name, config.data, "train")
+    examples, longer = encode_examples(begin.tokenizer, map(messages_of, rows), begin.architecture.context)
+    width, pad = row_width(config, examples, begin.architecture.context), chat.token_id(begin.tokenizer, chat.PAD)
+    context.log("%d examples, %d longer than the context left out, rows of %d tokens", len(examples), longer, width)
+    model = _model(context, config, begin)
+    result = fit(
+        context, model, lambda position: batches(context, config, examples, width, pad, position), loss, config
+    )
+    _publish(context, attempt, model, begin, result, {"examples": len(examples), "longer": longer})
+
+
+def _publish(
+    context: Context,
+    attempt: stage.Attempt,
+    model: nn.Module,
+    begin: posttrain.Start,
+    result: Result,
+    details: dict[str, Any],
+) -> None:
+    """Publish the model; of adapters the merged model, and the adapters beside it."""
+    adapters: Lora | None = context.config.lora
+    state = parallel.full_state(model)
+    if adapters is None:
+        huggingface.publish_state(context, attempt, state, begin.architecture, begin.tokenizer_path, result, details)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        weights, about = Path(temporary, "adapter_model.safetensors"), Path(temporary, "adapter_config.json")
+        own = {name: value.contiguous() for name, value in lora.adapter_state(state).items()}
+        safetensors.torch.save_file(own, weights, metadata={"format": "pt"})
+        about.write_text(json.dumps(lora.adapter_config(adapters, f"../../../{context.config.model}/export"), indent=2))
+        more = {f"adapter/{file.name}": str(file) for file in (weights, about)}
+        full = lora.merged(state, adapters)
+        huggingface.publish_state(
+            context, attempt, full, begin.architecture, begin.tokenizer_path, result, details, more
+        )

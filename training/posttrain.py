@@ -1,0 +1,139 @@
+"""What every step after pretraining shares: where it starts from, its rows, its inputs and checks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dataeng import stage, storage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe, hash_files
+from dataeng.tokens.tokenizer import load as load_tokenizer
+from training import huggingface, parallel
+from training.context import Context
+from training.data.examples import read_rows
+from training.model.config import DecoderConfig
+from training.model.decoder import Decoder
+from training.settings import TrainerConfig
+
+_FILES = (".jsonl", ".jsonl.gz", ".json.gz")
+
+
+def named_files(data: str | Sequence[str]) -> list[str]:
+    """The JSONL files that ``data`` names, none where it names a stage."""
+    names = [data] if isinstance(data, str) else list(data)
+    return names if names and all(name.endswith(_FILES) for name in names) else []
+
+
+def data_inputs(recipe: Recipe, name: str, data: str | Sequence[str], tables: Sequence[str]) -> list[dict[str, Any]]:
+    """The fingerprint's entries for ``data``: hashes of files' contents, or of a stage's tables."""
+    if files := named_files(data):
+        return [{"file": hashed} for hashed in hash_files(files)]
+    if not isinstance(data, str):
+        raise UserError(f"{recipe.path}: {name}.data = {json.dumps(list(data))}: several must be .jsonl or .jsonl.gz")
+    return [entry for table in tables for entry in stage.stage_inputs(recipe.root, data, name, table)]
+
+
+def data_rows(recipe: Recipe, name: str, data: str | Sequence[str], table: str) -> list[dict[str, Any]]:
+    """The rows of ``data``: of JSONL files, or of a stage's ``table``."""
+    if files := named_files(data):
+        return read_rows(files)
+    manifest = stage.need_manifest(recipe.root, str(data), name)
+    paths = stage.table_paths(stage.folder_of(recipe.root, str(data)), manifest, table)
+    if not paths:
+        raise UserError(f"{name}: its input {data} has no table {table!r}")
+    return read_rows(paths)
+
+
+def model_inputs(recipe: Recipe, name: str, *models: str) -> list[dict[str, Any]]:
+    """The fingerprint's entries for the exports that a step starts from."""
+    return [entry for model in models for entry in stage.stage_inputs(recipe.root, model, name, "export")]
+
+
+def check_inputs(
+    recipe: Recipe,
+    name: str,
+    coming: Collection[str],
+    models: Sequence[str],
+    data: str | Sequence[str],
+    tables: Sequence[str],
+) -> None:
+    """Raise UserError where a model or data that a step needs is neither published nor ``coming``."""
+    for model in models:
+        if model not in coming:
+            stage.need_manifest(recipe.root, model, name)
+    if not (isinstance(data, str) and data in coming):
+        data_inputs(recipe, name, data, tables)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A published model to start from: its shape, its weights in full by the decoder's names, its tokenizer."""
+
+    architecture: DecoderConfig
+    vocabulary: int
+    state: dict[str, Tensor]
+    tokenizer: Any
+    tokenizer_path: str
+
+    def decoder(self) -> Decoder:
+        """A decoder of that shape, its weights not yet set."""
+        return Decoder(self.architecture, self.vocabulary)
+
+
+def start(context: Context, model: str) -> Start:
+    """Read the export of the step ``model``; every rank reads it by itself."""
+    folder = huggingface.export_of(context.recipe.root, model, context.name)
+    architecture, vocabulary = huggingface.read_config(folder)
+    path = storage.join(folder, "tokenizer.json")
+    return Start(architecture, vocabulary, huggingface.state_of(folder), load_tokenizer(path), path)
+
+
+def filled(
+    context: Context, make: Callable[[], nn.Module], settings: TrainerConfig, state: Mapping[str, Tensor]
+) -> nn.Module:
+    """The model that ``make`` gives, laid out over the workers, with the weights of ``state``."""
+    return parallel.build(context, make, settings, lambda model: parallel.load_full(model, state))
+
+
+def frozen(
+    context: Context, make: Callable[[], nn.Module], settings: TrainerConfig, state: Mapping[str, Tensor]
+) -> nn.Module:
+    """The same, never trained: a reference or a judge."""
+    return filled(context, make, settings, state).requires_grad_(False).eval()
+
+
+class Scored(nn.Module):
+    """A decoder with one more output: a scalar for each token, from the trunk's last hidden state.
+
+    ``head`` names the scalar's layer in the state: ``score`` for reward models, ``value`` for critics.
+    """
+
+    def __init__(self, decoder: Decoder, head: str) -> None:
+        super().__init__()
+        self.decoder, self.head = decoder, head
+        self.add_module(head, nn.Linear(decoder.config.width, 1, bias=False))
+
+    def scalars(self, hidden_BLD: Tensor) -> Tensor:
+        """The scalar (B, L) of each hidden state, in fp32 (bf16 has three digits)."""
+        weight = self.get_parameter(f"{self.head}.weight")
+        with torch.autocast(hidden_BLD.device.type, enabled=False):
+            return F.linear(hidden_BLD.float(), weight.float()).squeeze(-1)
+
+
+def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> dict[str, Tensor]:
+    """A decoder's weights under the names of ``Scored``; a new head starts at 0, a published one is kept."""
+    inner = {f"decoder.{name}": value for name, value in state.items() if not name.startswith(f"{head}.")}
+    return {**inner, f"{head}.weight": state.get(f"{head}.weight", torch.zeros(1, width))}
+
+
+def unscored(state: Mapping[str, Tensor], head: str | None = None) -> dict[str, Tensor]:
+    """A decoder's weights by its own names again; with ``head``, that layer's beside them."""
+    plain = {name.removeprefix("decoder."): value for name, value in state.items() if name.startswith("decoder.")}
+    return plain | ({f"{head}.weight": state[f"{head}.weight"]} if head else {})
