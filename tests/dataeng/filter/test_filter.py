@@ -75,12 +75,12 @@ def test_language_of_texts_without_letters_is_unknown(text):
 
 
 def test_chinese_with_commands_is_chinese():
-    text = "请注意，这里的例子基于安装过程。\n" + "mount -t iso9660 /dev/cdrom /mnt && ls -l /mnt/dists\n" * 3
-    assert language.predict(text * 3, language.load(language.default_model()))[0] == "zh"
+    text = "请注意，这里的例子基于安装过程。\n" + "mount -t iso9660 /dev/cdrom /mnt && ls -l /mnt/dists\n"
+    assert language.predict(text * 9, language.load(language.default_model()))[0] == "zh"
 
 
 def test_norwegian_goes_by_one_code():
-    text = "Denne håndboken beskriver hvordan du installerer systemet på en ny maskin. " * 3
+    text = "Jeg vet ikke hva jeg skal gjøre nå, men vi får se hvordan det går. Det ble sent i går kveld."
     assert apply(Document("x", text), Config(rules=["language"], language={"keep": ["nb"]}))["table"] == "kept"
 
 
@@ -136,8 +136,8 @@ def test_tokens_and_windows():
         "!!",
     ]
     text = " ".join(f"w{number}" for number in range(25))
-    assert [len(line.split()) for line in classifier.windows(text, 10)] == [10, 15]
-    assert [len(line.split()) for line in classifier.windows(text + " a", 10)] == [10, 10, 6]
+    assert [len(line.split()) for line in classifier.windows(text, 10)] == [10, 10, 5]
+    assert [len(line.split()) for line in classifier.windows(text[:-4], 10)] == [10, 14]
     assert classifier.windows("", 10) == [""]
 
 

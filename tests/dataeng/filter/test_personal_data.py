@@ -6,7 +6,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataeng.document import Document
@@ -88,6 +88,7 @@ def test_kinds_can_be_chosen():
     assert mask("a@b.org 11.22.33.44", Config(kinds=["ip"]))[0] == "a@b.org <IP>"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=" .@+-()0123456789abcé:/<>", max_size=200))
 def test_masking_twice_changes_nothing(text):
     once = mask(text, CONFIG)[0]
@@ -95,8 +96,11 @@ def test_masking_twice_changes_nothing(text):
     assert mask_url(mask_url(text, CONFIG), CONFIG) == mask_url(text, CONFIG)
 
 
-@pytest.mark.parametrize("text", ["+1" * 20_000, "1-" * 20_000, "a." * 20_000, "a@" * 20_000, "(" * 40_000, "1.2." * 9_999,
-                                  "a" * 40_000 + "@", "@" + "a-" * 20_000, "2001:" * 8_000, "tel" * 9_999])  # fmt: skip
+HOSTILE = ["+1" * 20_000, "1-" * 20_000, "a." * 20_000, "a@" * 20_000, "(" * 40_000, "1.2." * 9_999, "tel" * 9_999]
+HOSTILE += ["a" * 40_000 + "@", "@" + "a-" * 20_000, "2001:" * 8_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[text[:4] for text in HOSTILE])
 def test_hostile_texts_end(text):
     assert mask(text, CONFIG)[0]  # a pattern that backtracks would not come back
 

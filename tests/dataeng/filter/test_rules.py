@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataeng.document import Document
@@ -46,7 +46,8 @@ GOPHER = [
     ("\n".join([*numbered(7), *numbered(3, "…")]), "\n".join([*numbered(6), *numbered(4, "...")]),
      "gopher.ellipsis_lines", "max", {"duplicate_lines_max": 1} | {f"duplicate_{n}_grams_max": 1 for n in range(5, 11)}
      | {f"top_{n}_gram_max": 1 for n in (2, 3, 4)}),
-    (" ".join([*NAMES[:80], *(f"{n}{n}" for n in range(10, 30))]), " ".join([*NAMES[:79], *map(str, range(1000, 1021))]),
+    (" ".join([*NAMES[:80], *(f"{n}{n}" for n in range(10, 30))]),
+     " ".join([*NAMES[:79], *map(str, range(1000, 1021))]),
      "gopher.alphabetic_words", "min", {}),
 ]  # fmt: skip
 
@@ -105,6 +106,7 @@ def slow_n_grams(words):
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "bb", "ccc", "dddd", "e", "ff"]), max_size=60))
 def test_n_grams_are_those_of_the_definition(words):
     scores = judge(gopher, " ".join(words))[1]
@@ -128,15 +130,16 @@ def test_limits_name_every_score_in_order():
     assert {x.score for x in limits} == judge(gopher, CLEAN, "en")[1].keys()
 
 
+ENDED, OPEN = "A line that is longer than thirty characters.", "and another that is not ended by a mark"
 FINEWEB = [
-    ("\n".join(["A line that is longer than thirty characters."] * 3 + ["and another that is not ended by a mark"] * 22),
-     "\n".join(["A line that is longer than thirty characters."] * 2 + ["and another that is not ended by a mark"] * 22),
+    ("\n".join([ENDED] * 3 + [OPEN] * 22), "\n".join([ENDED] * 2 + [OPEN] * 22),
      "fineweb.line_punctuation", {"duplicate_line_characters_max": 1}),
     ("\n".join(["x" * 30 + "."] + ["y" * 29 + "."] * 2), "\n".join(["y" * 29 + "."] * 3), "fineweb.short_lines",
      {"duplicate_line_characters_max": 1, "newlines_per_word_max": 9}),
     ("a" * 99 + ".\n" + "b" * 98 + ".\n" + "b" * 98 + ".", "a" * 98 + ".\n" + "b" * 98 + ".\n" + "b" * 98 + ".",
      "fineweb.duplicate_line_characters", {"duplicate_line_characters_max": 99 / 298, "newlines_per_word_max": 9}),
-    ("one two three four five six seven.\n\neight nine ten.\n", "one two three four five six seven.\n\n\neight nine ten.\n",
+    ("one two three four five six seven.\n\neight nine ten.\n",
+     "one two three four five six seven.\n\n\neight nine ten.\n",
      "fineweb.newlines_per_word", {"short_lines_max": 1}),
 ]  # fmt: skip
 
@@ -211,6 +214,7 @@ def test_mean_word_length_leaves_unspaced_scripts_alone_and_counts_letters_of_ha
     assert judge(gopher, "설치 안내서")[1]["gopher.mean_word_length"] == 5.0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_gets_finite_scores(text):
     for module in (gopher, fineweb, c4):
