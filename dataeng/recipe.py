@@ -254,12 +254,13 @@ class Recipe:
             if module is None or module.startswith(tuple(homes)):
                 self.step(name)
 
-    def check_files(self, names: Sequence[str]) -> None:
-        """Raise UserError for the first file that the tables of those names name but that is not there."""
-        for name in names:
-            for path in self.step(name).files() if name in self else ():
-                if storage.stat(path) is None:
-                    raise UserError(f"{self.path}: [{name}] names {path}: there is no such file")
+    def check_files(self, homes: Sequence[str] = ("dataeng.",)) -> None:
+        """Raise UserError for the first file that a table of those homes names but that is not there."""
+        for name in self.tables:
+            if (home(self.kind(name)) or "").startswith(tuple(homes)):
+                for path in self.step(name).files():
+                    if storage.stat(path) is None:
+                        raise UserError(f"{self.path}: [{name}] names {path}: there is no such file")
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe with every default filled in."""

@@ -201,6 +201,16 @@ def stage_inputs(root: str, names: str | Sequence[str], wanted_by: str, table: s
     return [{"stage": name, "hash": m.tables.get(table, TableEntry()).hash} for name, m in manifests]
 
 
+def check_inputs(root: str, attempt: Attempt) -> None:
+    """Raise Conflict where an input stage was published anew while the attempt read it: rows may be of either."""
+    for entry in attempt.inputs:
+        if "stage" in entry:
+            tables = need_manifest(root, entry["stage"], attempt.stage).tables.values()
+            if entry["hash"] not in {TableEntry().hash, *(table.hash for table in tables)}:
+                problem = f"its input {entry['stage']} was published anew meanwhile"
+                raise Conflict(f"{attempt.stage}: {problem}: run it again")
+
+
 @dataclass(frozen=True)
 class FileFacts:
     """What was read from one committed Parquet file."""
@@ -283,60 +293,6 @@ def file_table(folder: str, paths: Sequence[str]) -> TableEntry:
         files.append(FileEntry(path=name, rows=0, bytes=size))
         hashes.append(state.hexdigest())
     return TableEntry(rows=0, hash=add_hashes(hashes), files=files)
-
-
-def merge(attempt: Attempt, slices: Sequence[Manifest]) -> Manifest:
-    """The stage's manifest from its slices': files listed, counts and hashes added up."""
-    tables: dict[str, TableEntry] = {}
-    counts, rules, limits = Counter[str](), Counter[str](), 0
-    for part in slices:
-        counts.update(part.counts)
-        rules.update(part.dropped_by)
-        limits += part.nondeterministic
-        for name, entry in part.tables.items():
-            old = tables.get(name, TableEntry())
-            tables[name] = TableEntry(
-                rows=old.rows + entry.rows, hash=add_hashes([old.hash, entry.hash]), files=[*old.files, *entry.files]
-            )
-    order = sorted(rules.items(), key=lambda item: (-item[1], item[0]))
-    details = {"slices": len(slices)} | _add_details([part.details for part in slices])
-    versions = slices[0].versions if slices else {}
-    return attempt.manifest(
-        tables=tables,
-        counts=dict(counts),
-        dropped_by=dict(order),
-        nondeterministic=limits,
-        details=details,
-        versions=versions,
-    )
-
-
-def _add_details(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers of the slices' details added up, in tables too; other values are taken from the first that has them."""
-    total: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            old = total.get(key)
-            if isinstance(value, int | float) and isinstance(old, int | float | None):
-                total[key] = (old or 0) + value
-            elif isinstance(value, dict) and isinstance(old, dict | None):
-                total[key] = _add_details([old or {}, value])
-            else:
-                total.setdefault(key, value)
-    return total
-
-
-def cut_slices(files: Sequence[dict[str, Any]], slice_bytes: int) -> list[list[dict[str, Any]]]:
-    """Sorted input files (with ``path`` and ``size``) cut where a slice reaches ``slice_bytes``."""
-    slices: list[list[dict[str, Any]]] = []
-    filled = slice_bytes
-    for file in sorted(files, key=lambda f: str(f["path"])):
-        if filled >= slice_bytes:
-            slices.append([])
-            filled = 0
-        slices[-1].append(file)
-        filled += int(file["size"])
-    return slices
 
 
 def verify(root: str, name: str) -> list[str]:

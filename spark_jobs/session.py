@@ -227,6 +227,7 @@ def job(step: Callable[[Engine, Recipe], Manifest | None]) -> None:
     """A Spark job's entry point: the recipe checked, the step run, the session ended."""
 
     def main(recipe: Recipe) -> None:
+        recipe.check_files()
         engine = Engine(recipe)
         try:
             step(engine, recipe)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from dataeng import stage, storage
+from dataeng import slices, stage, storage
 from dataeng.document import ROW
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, FileFacts, Manifest
@@ -72,7 +72,9 @@ def write(frame: DataFrame, folder: str) -> list[str]:
         success = json.loads(storage.read_bytes(storage.join(folder, "_SUCCESS")) or b"{}")
         if success.get("committer") != "magic":
             raise stage.Broken(f"{folder}: was not written through the magic committer")
-    return [entry.path for entry in storage.list_files(folder) if entry.path.endswith(".parquet")]
+    # A task that outlived its job may still write below a folder whose name begins so: that was never committed.
+    parts = ((entry.path, entry.path.removeprefix(folder)) for entry in storage.list_files(folder))
+    return [path for path, inner in parts if inner.endswith(".parquet") and not inner.startswith(("/_", "/."))]
 
 
 def measure(session: SparkSession, paths: Sequence[str]) -> list[FileFacts]:
@@ -149,13 +151,14 @@ def sliced(
     if isinstance(attempt, Manifest):
         return attempt
     parts = []
-    cut = stage.cut_slices(files, getattr(attempt.config, "slice_bytes", 1 << 62))
+    cut = slices.cut_slices(files, getattr(attempt.config, "slice_bytes", 1 << 62))
     for number, slice_files in enumerate(cut, 1):
         part = _slice(engine, recipe, attempt, slice_files, make_rows, from_captures)
         parts.append(part)
         if len(cut) > 1:
             log.info("%s: slice %d of %d", name, number, len(cut))
-    return _say(attempt.publish(stage.merge(attempt, parts)))
+    stage.check_inputs(recipe.root, attempt)
+    return _say(attempt.publish(slices.merge(attempt, parts)))
 
 
 def _slice(
@@ -170,7 +173,7 @@ def _slice(
     path = storage.join("slices", f"{print_of[:16]}.json")
     found = storage.read_tagged(storage.join(attempt.folder, path))
     if found:
-        done = Manifest.model_validate_json(found[0])
+        done = stage.parse_manifest(storage.join(attempt.folder, path), found[0])
         if stage.is_whole(attempt.folder, done):
             log.info("%s: a slice of %d files is done already", attempt.stage, len(files))
             return done
@@ -200,4 +203,5 @@ def joined(
     session.conf.set("spark.sql.shuffle.partitions", engine.partitions(size))
     came = ids_in(session, files)
     frame, details = make_rows(session, attempt, files)
+    stage.check_inputs(recipe.root, attempt)
     return _say(commit(session, attempt, frame, came, details=details))

@@ -233,9 +233,10 @@ def test_fingerprints_change_with_declared_libraries() -> None:
 
 
 def test_check_files_names_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe("r.toml", "r", 0, {"step": {"model": str(tmp_path / "m.bin")}})
-    monkeypatch.setattr(Recipe, "config_class", lambda self, name: Step)
-    with pytest.raises(UserError, match=r"r.toml: \[step\] names .*m.bin: there is no such file"):
-        recipe.check_files(["step", "absent"])
+    recipe = Recipe("r.toml", "r", 0, {"work": {"step": "publish", "model": str(tmp_path / "m.bin")}})
+    monkeypatch.setattr(Recipe, "step", lambda self, name: Step(model=str(tmp_path / "m.bin")))
+    with pytest.raises(UserError, match=r"r.toml: \[work\] names .*m.bin: there is no such file"):
+        recipe.check_files()
+    recipe.check_files(["training."])
     (tmp_path / "m.bin").touch()
-    recipe.check_files(["step"])
+    recipe.check_files()

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataeng import stage, storage
+from dataeng import slices, stage, storage
 from dataeng.cli import Conflict, UserError
 from dataeng.document import Document, Verdict, to_batch, to_dropped, to_row
 from dataeng.manifest import FileEntry, Manifest, TableEntry
@@ -203,6 +203,17 @@ def test_a_manifest_that_cannot_be_read_is_named(recipe: Recipe, data: bytes | N
         stage.begin(recipe, "work", [])
 
 
+def test_an_input_published_anew_meanwhile_is_found(recipe: Recipe) -> None:
+    source = begin(recipe)
+    source.publish(finish(source, [rows()]))
+    later = Attempt("later", f"{recipe.root}/later", Config(), "f", stage.stage_inputs(recipe.root, "work", "l"), None)
+    stage.check_inputs(recipe.root, later)
+    again = begin(other(recipe))
+    again.publish(finish(again, [rows(5)]))
+    with pytest.raises(Conflict, match="later: its input work was published anew meanwhile: run it again"):
+        stage.check_inputs(recipe.root, later)
+
+
 # --- hashes and sums --------------------------------------------------------------------------
 
 
@@ -281,20 +292,20 @@ def test_slices_hold_every_file_once_in_order_and_stop_at_the_limit(sizes: list[
     files = [{"path": f"f{number:03}", "size": size} for number, size in enumerate(sizes)]
     shuffled = files.copy()
     random.Random(seed).shuffle(shuffled)
-    slices = stage.cut_slices(shuffled, limit)
-    assert [file for part in slices for file in part] == files
-    for number, part in enumerate(slices):
+    found = slices.cut_slices(shuffled, limit)
+    assert [file for part in found for file in part] == files
+    for number, part in enumerate(found):
         filled = sum(int(file["size"]) for file in part)
         assert part
         assert filled - int(part[-1]["size"]) < limit, "without its last file a slice is below the limit"
-        assert number == len(slices) - 1 or filled >= limit
+        assert number == len(found) - 1 or filled >= limit
 
 
 @given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=20), limit=st.integers(1, 100))
 def test_files_that_sort_last_leave_full_slices_as_they_were(sizes: list[int], limit: int) -> None:
     files = [{"path": f"f{number:03}", "size": size} for number, size in enumerate(sizes)]
-    before = stage.cut_slices(files[:-1], limit)
-    after = stage.cut_slices(files, limit)
+    before = slices.cut_slices(files[:-1], limit)
+    after = slices.cut_slices(files, limit)
     assert after[: len(before) - 1] == before[:-1]
 
 
@@ -307,7 +318,7 @@ def test_a_stage_of_slices_is_their_sum(recipe: Recipe, tmp_path: Path) -> None:
         details = {"seconds": 1.5, "kinds": {"html": number, f"only{number}": 1}, "name": f"n{number}"}
         parts.append(part.publish(manifest.model_copy(update={"details": details})))
         assert all(f"data/s{number}/" in file.path for table in manifest.tables.values() for file in table.files)
-    merged = stage.merge(begin(recipe), parts)
+    merged = slices.merge(begin(recipe), parts)
     whole = finish(begin(replace(recipe, root=str(tmp_path / "whole"))), [every])
     assert merged.counts == whole.counts
     assert merged.dropped_by == whole.dropped_by
