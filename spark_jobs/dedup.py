@@ -13,8 +13,6 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dataeng import stage
-from dataeng.cli import UserError
 from dataeng.dedup import Config, decide
 from dataeng.document import DOCUMENT
 from dataeng.recipe import Recipe
@@ -23,7 +21,7 @@ from spark_jobs import stages
 from spark_jobs.candidates import links
 from spark_jobs.clusters import PLACE, clusters, decided, light, with_places
 from spark_jobs.components import components
-from spark_jobs.scratch import Scratch
+from spark_jobs.scratch import Scratch, joined
 from spark_jobs.session import Engine, job
 
 
@@ -55,24 +53,7 @@ def _rows(
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Deduplicate what the input stages kept; publishes tables kept, dropped and signatures."""
-    config: Config = recipe.step("dedup")
-    names = [config.input] if isinstance(config.input, str) else config.input
-    opened: list[Scratch] = []
-
-    def rows(session: SparkSession, attempt: Attempt, files: list[str]) -> tuple[DataFrame, dict[str, Any]]:
-        if not files:
-            raise UserError(f"dedup: {', '.join(names)} kept no document: see their tables `dropped`")
-        opened.append(Scratch(session, f"{attempt.data_folder}.scratch"))
-        return _rows(session, attempt, files, opened[0])
-
-    def paths() -> list[str]:
-        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
-
-    try:
-        return stages.joined(engine, recipe, "dedup", stage.stage_inputs(recipe.root, names, "dedup"), paths, rows)
-    finally:
-        for scratch in opened:
-            scratch.clear()
+    return joined(engine, recipe, "dedup", recipe.step("dedup").input, _rows)
 
 
 if __name__ == "__main__":

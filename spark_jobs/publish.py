@@ -13,15 +13,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dataeng import stage
-from dataeng.cli import Failure, UserError
+from dataeng.cli import Failure
 from dataeng.document import DOCUMENT
 from dataeng.publish import Config, mixture
 from dataeng.publish.mixture import Quota
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
 from spark_jobs import stages
-from spark_jobs.scratch import Scratch
+from spark_jobs.scratch import Scratch, joined
 from spark_jobs.session import Engine, job
 
 log = logging.getLogger("millrace")
@@ -50,7 +49,10 @@ def _totals(sums: DataFrame, quotas: dict[str, Quota]) -> list[dict[str, Any]]:
     return [row.asDict() for row in used.groupBy("source", "split").agg(*columns).collect()]
 
 
-def _rows(documents: DataFrame, scratch: Scratch, config: Config, seed: int) -> tuple[DataFrame, dict[str, Any]]:
+def _rows(
+    session: SparkSession, config: Config, seed: int, files: list[str], scratch: Scratch
+) -> tuple[DataFrame, dict[str, Any]]:
+    documents = stages.read_files(session, files, DOCUMENT.names)
     measured = stages.map_rows(
         documents.select("id", "text", "source", "metadata"),
         partial(mixture.measure, config=config, seed=seed),
@@ -78,23 +80,11 @@ def _rows(documents: DataFrame, scratch: Scratch, config: Config, seed: int) -> 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Publish what the input stages kept as tables train, validation and test; the rest is dropped."""
     config: Config = recipe.step("publish")
-    names = [config.input] if isinstance(config.input, str) else config.input
-    opened: list[Scratch] = []
 
-    def rows(session: SparkSession, attempt: Attempt, files: list[str]) -> tuple[DataFrame, dict[str, Any]]:
-        if not files:
-            raise UserError(f"publish: {', '.join(names)} kept no document: see their tables `dropped`")
-        opened.append(Scratch(session, f"{attempt.data_folder}.scratch"))
-        return _rows(stages.read_files(session, files, DOCUMENT.names), opened[0], config, recipe.seed)
+    def rows(session: SparkSession, _: Attempt, files: list[str], scratch: Scratch) -> tuple[DataFrame, dict[str, Any]]:
+        return _rows(session, config, recipe.seed, files, scratch)
 
-    def paths() -> list[str]:
-        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
-
-    try:
-        return stages.joined(engine, recipe, "publish", stage.stage_inputs(recipe.root, names, "publish"), paths, rows)
-    finally:
-        for scratch in opened:
-            scratch.clear()
+    return joined(engine, recipe, "publish", config.input, rows)
 
 
 if __name__ == "__main__":

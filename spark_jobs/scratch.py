@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from dataeng import storage
+from dataeng import stage, storage
+from dataeng.cli import UserError
+from dataeng.recipe import Recipe
+from dataeng.stage import Attempt, Manifest
+from spark_jobs import stages
+from spark_jobs.session import Engine
 
 
 class Scratch:
@@ -28,3 +35,33 @@ class Scratch:
             storage.delete([entry.path for entry in storage.list_files(self.folder)])
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def joined(
+    engine: Engine,
+    recipe: Recipe,
+    name: str,
+    names: str | list[str],
+    make_rows: Callable[[SparkSession, Attempt, list[str], Scratch], tuple[DataFrame, dict[str, Any]]],
+) -> Manifest:
+    """``stages.joined`` over the kept documents of stages, with a scratch folder that is deleted at the end.
+
+    Raises UserError where those stages kept no document.
+    """
+    names = [names] if isinstance(names, str) else names
+    opened: list[Scratch] = []
+
+    def rows(session: SparkSession, attempt: Attempt, files: list[str]) -> tuple[DataFrame, dict[str, Any]]:
+        if not files:
+            raise UserError(f"{name}: {', '.join(names)} kept no document: see what they dropped, and why")
+        opened.append(Scratch(session, f"{attempt.data_folder}.scratch"))
+        return make_rows(session, attempt, files, opened[0])
+
+    def paths() -> list[str]:
+        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
+
+    try:
+        return stages.joined(engine, recipe, name, stage.stage_inputs(recipe.root, names, name), paths, rows)
+    finally:
+        for scratch in opened:
+            scratch.clear()
