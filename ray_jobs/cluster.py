@@ -10,6 +10,7 @@ from dataeng.recipe import Recipe, main_with_recipe
 
 log = logging.getLogger("millrace")
 # Ray reads these when it is imported, in the driver and in all that a local cluster starts.
+_TRIES = 3
 _QUIET = {
     "RAY_AUTH_MODE": "token",
     "RAY_DEDUP_LOGS": "0",
@@ -42,15 +43,30 @@ def start(recipe: Recipe) -> None:
         ray.init(address=settings.address, logging_level="WARNING", log_to_driver=True)
     else:
         log.info("ray: starting a local cluster of %d logical CPUs", logical_cpus(recipe))
-        ray.init(
-            address="local",
-            num_cpus=logical_cpus(recipe),
-            object_store_memory=settings.object_store_bytes,
-            include_dashboard=False,
-            logging_level="WARNING",
-            log_to_driver=True,
-        )
+        _start_local(logical_cpus(recipe), settings.object_store_bytes)
     quiet_data()
+
+
+def _start_local(cpus: int, object_store_bytes: int) -> None:
+    """Start a local cluster; Ray waits 30 seconds for its own processes, which a busy machine can exceed."""
+    import ray
+
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=object_store_bytes,
+                include_dashboard=False,
+                logging_level="WARNING",
+                log_to_driver=True,
+            )
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error) or not left:
+                raise
+            log.info("ray: this machine is busy and the cluster did not come up in time; trying again")
+            ray.shutdown()
 
 
 def quiet_data() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from dataeng import stage, storage, tokens
@@ -13,16 +14,16 @@ from ray_jobs import cluster
 log = logging.getLogger("millrace")
 
 
-def rows_in_order(paths: list[str], encode: Any, batch_documents: int) -> Any:
-    """Rows with `source`, `id` and `tokens`, sorted: the same for any number of blocks and files."""
+def encoded(paths: list[str], encode: Any, batch_documents: int) -> Iterator[dict[str, Any]]:
+    """Rows with `path`, `source`, `id` and `tokens`, in any order: one pass of Ray Data over all files."""
     import ray.data
 
+    system = storage.parquet_filesystem(paths[0])[0]
     plain = [storage.parquet_filesystem(path)[1] for path in paths]
-    data = ray.data.read_parquet(
-        plain, columns=["id", "source", "text"], filesystem=storage.parquet_filesystem(paths[0])[0]
-    )
-    encoded = data.map_batches(encode, batch_size=batch_documents, batch_format="numpy")
-    return encoded.sort(["source", "id"]).iter_rows()
+    data = ray.data.read_parquet(plain, filesystem=system, include_paths=True)
+    texts = data.select_columns(["id", "source", "text", "path"])
+    batches = texts.map_batches(encode, batch_size=batch_documents, batch_format="numpy")
+    return iter(batches.iter_rows())
 
 
 def step(recipe: Recipe) -> stage.Manifest:
@@ -37,11 +38,13 @@ def step(recipe: Recipe) -> stage.Manifest:
     vocabulary = tokenizer.load(path).get_vocab_size()
     dtype = shards.type_for(vocabulary)
     cluster.start(recipe)
-    written = {}
-    for split in tokens.SPLITS:
-        paths = stage.table_paths(folder, published, split)
-        rows = rows_in_order(paths, tokens.encoder(path), config.batch_documents) if paths else []
-        written[split] = tokens.write_split(rows, attempt.data_folder, split, config, dtype)
+    splits = {file: split for split in tokens.SPLITS for file in stage.table_paths(folder, published, split)}
+    by_name = {storage.parquet_filesystem(file)[1]: split for file, split in splits.items()}
+    rows = encoded(list(splits), tokens.encoder(path), config.batch_documents)
+    with tokens.Spool() as spool:
+        for row in rows:
+            spool.add(by_name[row["path"].partition("://")[2] or row["path"]], row)
+        written = {split: spool.write(split, attempt.data_folder, config, dtype) for split in tokens.SPLITS}
     manifest = tokens.finish(attempt, recipe, written, vocabulary, dtype)
     log.info("tokens: %s", ", ".join(f"{key} {value:,}" for key, value in manifest.counts.items()))
     return manifest

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+import itertools
+import os
+import tempfile
+from collections.abc import Callable
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +14,7 @@ from pydantic import Field
 from dataeng import stage, storage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, Table, runtime
+from dataeng.tokens.shards import Writer
 
 SPLITS = ("train", "validation", "test")
 
@@ -52,34 +56,44 @@ class _Encoder:
         end = chat.token_id(self.tokenizer, chat.END_OF_TEXT)
         encoded = self.tokenizer.encode_batch_fast([str(text) for text in batch["text"]], add_special_tokens=False)
         tokens = [np.asarray([*item.ids, end], "<u4").tobytes() for item in encoded]
-        return {"id": batch["id"], "source": batch["source"], "tokens": np.asarray(tokens, object)}
+        return {**{key: value for key, value in batch.items() if key != "text"}, "tokens": np.asarray(tokens, object)}
 
 
-def write_split(
-    rows: Iterable[dict[str, Any]], folder: str, split: str, config: Config, dtype: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Write a split's shards from rows sorted by (source, id); its sources and the paths come back."""
-    from dataeng.tokens.shards import Source, Writer
+class Spool:
+    """Encoded documents in a temporary file, put in order when written: results do not depend on who came first."""
 
-    sources: dict[str, Source] = {}
-    paths: list[str] = []
-    writer: Writer | None = None
-    name, last = "", ("", "")
-    for row in rows:
-        key = (str(row["source"] or "text"), str(row["id"]))
-        if key <= last:
-            raise stage.Broken(f"tokens: document {key[1]} came after {last[1]}: the input is not sorted")
-        if writer is None or key[0] != name:
-            if writer is not None:
-                sources[name] = writer.close(config.sample_tokens)
-                paths += writer.paths
-            name, writer = key[0], Writer(storage.join(folder, split, _folder_name(key[0])), dtype, config.shard_tokens)
-        writer.add(np.frombuffer(row["tokens"], "<u4"))
-        last = key
-    if writer is not None:
-        sources[name] = writer.close(config.sample_tokens)
-        paths += writer.paths
-    return {key: value.model_dump() for key, value in sources.items()}, paths
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 — closed by __exit__
+        self.index: dict[str, list[tuple[str, str, int, int]]] = {}
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def add(self, split: str, row: dict[str, Any]) -> None:
+        """Take in one document of a split: its `source`, `id` and `tokens` (bytes of uint32)."""
+        place, data = self.file.tell(), bytes(row["tokens"])
+        self.file.write(data)
+        self.index.setdefault(split, []).append((str(row["source"] or "text"), str(row["id"]), place, len(data)))
+
+    def write(self, split: str, folder: str, config: Config, dtype: str) -> tuple[dict[str, Any], list[str]]:
+        """Write a split's shards in the order of source and id; its sources and the paths come back."""
+        self.file.flush()
+        sources: dict[str, Any] = {}
+        paths: list[str] = []
+        for name, entries in itertools.groupby(sorted(self.index.get(split, [])), key=lambda entry: entry[0]):
+            writer = Writer(storage.join(folder, split, _folder_name(name)), dtype, config.shard_tokens)
+            last = ""
+            for _, identifier, place, size in entries:
+                if identifier == last:
+                    raise stage.Broken(f"tokens: the document {identifier} came twice")
+                writer.add(np.frombuffer(os.pread(self.file.fileno(), size, place), "<u4"))
+                last = identifier
+            sources[name] = writer.close(config.sample_tokens).model_dump()
+            paths += writer.paths
+        return sources, paths
 
 
 def _folder_name(source: str) -> str:
