@@ -9,6 +9,11 @@ from pathlib import Path
 import minio as minio_server
 import pytest
 import tools
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does: no deadlines.
+settings.register_profile("millrace", deadline=None)
+settings.load_profile("millrace")
 
 
 @pytest.fixture(scope="session")
