@@ -63,11 +63,15 @@ def _thinned(points: list[tuple[float, float]], config: Config) -> list[list[flo
 
 def tokens(stages: Sequence[Published], recipe: Recipe) -> list[dict[str, Any]]:
     """The counts of the tokenizer and of the token shards."""
-    found = [stage for stage in stages if recipe.kind(stage.name) in ("tokenizer", "tokens")]
-    return [
-        {"name": s.name, "kind": recipe.kind(s.name), "counts": s.manifest.counts, "details": s.manifest.details}
-        for s in found
-    ]
+    found = []
+    for stage in stages:
+        if recipe.kind(stage.name) in ("tokenizer", "tokens"):
+            plain = {
+                key: value for key, value in stage.manifest.details.items() if isinstance(value, str | int | float)
+            }
+            facts = {"counts": stage.manifest.counts, "details": plain}
+            found.append({"name": stage.name, "kind": recipe.kind(stage.name), **facts})
+    return found
 
 
 def sweep(stages: Sequence[Published], recipe: Recipe) -> list[dict[str, Any]]:

@@ -35,7 +35,10 @@ def _documents(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _tokens(found: dict[str, Any]) -> list[tuple[str, str]]:
     shards: dict[str, int] = next((one["counts"] for one in found.get("tokens", []) if one["kind"] == "tokens"), {})
-    return [("tokens", "")] + [(f"  {name}", f"{count:,}") for name, count in shards.items()] if shards else []
+    counted = [(name, count) for name, count in shards.items() if name.endswith("_tokens")]
+    total = sum(count for _, count in counted)
+    rows = [(f"  {name.removesuffix('_tokens')}", f"{count:,}") for name, count in counted]
+    return [("tokens", f"{total:,}"), *rows] if counted else []
 
 
 def _models(found: dict[str, Any]) -> list[tuple[str, str]]:

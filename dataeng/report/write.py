@@ -89,9 +89,9 @@ def tiles(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         shown.append(("documents in", f"{total['in']:,}", ""))
         shown.append(("documents kept", f"{total['kept']:,}", percent(total["kept"] / max(total["in"], 1))))
     counts: dict[str, int] = next((one["counts"] for one in found.get("tokens", []) if one["kind"] == "tokens"), {})
-    total_tokens = counts.get("tokens") or counts.get("train")
-    if total_tokens:
-        shown.append(("tokens" if "tokens" in counts else "training tokens", charts.short(total_tokens), ""))
+    if counts.get("train_tokens"):
+        remark = f"from {counts['train_documents']:,} documents" if "train_documents" in counts else ""
+        shown.append(("training tokens", charts.short(counts["train_tokens"]), remark))
     models: Sequence[dict[str, Any]] = found.get("evaluation", {}).get("models", [])
     if models and models[0].get("perplexity") is not None:
         shown.append(("perplexity", charts.short(models[0]["perplexity"]), f"after {models[0]['model']}"))

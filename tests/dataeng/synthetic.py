@@ -193,7 +193,8 @@ def training(root: Path) -> None:
     """Publish tokens, the training steps with their metrics, a sweep and an evaluation."""
     rng = random.Random(5)
     publish(root, "tokenizer", inputs=("publish",), counts={"vocabulary": 2048})
-    counts = {"train": 1_160_000, "validation": 31_000, "test": 29_500}
+    counts = {"train_documents": 640, "train_tokens": 1_160_000, "validation_documents": 13}
+    counts |= {"validation_tokens": 31_000, "test_documents": 12, "test_tokens": 29_500}
     publish(root, "tokens", inputs=("publish", "tokenizer"), counts=counts)
     trials = [
         {
