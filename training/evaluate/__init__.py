@@ -50,7 +50,7 @@ class Config(Table):
 
     def settings(self) -> TrainerConfig:
         """What a model's layout and precision follow from."""
-        return TrainerConfig(precision=self.precision, micro_batch=self.micro_batch)
+        return TrainerConfig.model_validate({"precision": self.precision, "micro_batch": self.micro_batch})
 
 
 def made(recipe: Recipe, name: str) -> list[str]:
@@ -134,22 +134,24 @@ def run(context: Context) -> None:
     config: Config = context.config
     names = context.broadcast(made(context.recipe, context.name))
     items = posttrain.data_rows(context.recipe, context.name, config.tasks, "test") if config.tasks else []
-    facts, judged = {}, {}
-    for name in names:
-        facts[name], judged[name] = evaluated(context, name, items)
-    if items and config.baseline in judged:
-        for name in names:
-            if name != config.baseline:
-                facts[name]["difference"] = answers.differences(judged[name], judged[config.baseline])
+    found = {name: evaluated(context, name, items) for name in names}
     if context.first:
-        _publish(attempt, facts, judged, len(items))
+        finish(attempt, config, found, len(items))
     context.barrier()
 
 
-def _publish(attempt: stage.Attempt, facts: dict[str, Any], judged: dict[str, list[Any]], items: int) -> None:
-    rows = [{"model": name, **row._asdict()} for name, found in judged.items() for row in found]
+def finish(
+    attempt: stage.Attempt, config: Config, found: dict[str, tuple[dict[str, Any], list[Any]]], items: int
+) -> stage.Manifest:
+    """Publish what ``evaluated`` said of each model, with each one's difference from the baseline."""
+    facts = {name: dict(said) for name, (said, _) in found.items()}
+    judged = {name: answers_of for name, (_, answers_of) in found.items()}
+    for name in facts:
+        if items and config.baseline in judged and name != config.baseline:
+            facts[name]["difference"] = answers.differences(judged[name], judged[config.baseline])
+    rows = [{"model": name, **row._asdict()} for name, own in judged.items() for row in own]
     path = storage.join(attempt.data_folder, "answers.jsonl")
     storage.write_bytes(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     entry = stage.file_table(attempt.folder, [path]).model_copy(update={"rows": len(rows)})
     counts = {"models": len(facts), "items": items}
-    attempt.publish(attempt.manifest(tables={"answers": entry}, counts=counts, details={"models": facts}))
+    return attempt.publish(attempt.manifest(tables={"answers": entry}, counts=counts, details={"models": facts}))
