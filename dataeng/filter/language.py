@@ -9,6 +9,7 @@ which a Chinese sentence has one and a shell command ten.
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -17,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints
 
+from dataeng import storage
 from dataeng.cli import UserError
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds, words
@@ -58,14 +60,28 @@ def default_model() -> str:
 @cache
 def load(path: str) -> Any:
     """The bound C++ model of a fastText file, once a process; raises UserError where it cannot be read."""
-    import fasttext
-
+    if storage.is_s3(path):
+        return load_bytes(storage.read_bytes(path), path)
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such fastText model")
+    return _load(path, path)
+
+
+def load_bytes(data: bytes, name: str) -> Any:
+    """The bound C++ model of a fastText file's contents; ``name`` is for errors."""
+    with tempfile.NamedTemporaryFile(suffix=".ftz") as file:
+        file.write(data)
+        file.flush()
+        return _load(file.name, name)
+
+
+def _load(path: str, name: str) -> Any:
+    import fasttext
+
     try:
         return fasttext.load_model(path).f  # its Python wrapper's predict fails under NumPy 2
-    except ValueError as error:
-        raise UserError(f"{path}: is not a fastText model ({error})") from None
+    except ValueError:
+        raise UserError(f"{name}: is not a fastText model") from None
 
 
 def one_line(text: str) -> str:

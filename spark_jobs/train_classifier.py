@@ -1,0 +1,84 @@
+"""Train a fastText classifier from labelled texts: spark-submit spark_jobs/train_classifier.py RECIPE [KEY=VALUE …].
+
+The examples (at most `most_examples`) are held by the driver, where fastText trains in one thread;
+Spark reads the sources and looks for the examples in the captures that are to be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import PurePath
+
+import numpy as np
+
+from dataeng import stage, storage
+from dataeng import train_classifier as logic
+from dataeng.recipe import Recipe
+from dataeng.stage import Attempt, Manifest
+from dataeng.train_classifier import Config, Example
+from spark_jobs.session import Engine, job
+
+log = logging.getLogger("millrace")
+NAME = "train_classifier"
+
+
+def step(engine: Engine, recipe: Recipe) -> Manifest:
+    """Publish `model.ftz` and `metrics.json`."""
+    config: Config = recipe.need(NAME)
+    config.files()  # every source must be there before an engine starts
+    attempt = stage.begin(recipe, NAME, [])
+    manifest = attempt if isinstance(attempt, Manifest) else _trained(engine, recipe, config, attempt)
+    if config.copy_to:
+        folder = stage.folder_of(recipe.root, NAME)
+        for path in stage.table_paths(folder, manifest, "model"):
+            storage.write_bytes(config.copy_to + PurePath(path).suffix, storage.read_bytes(path))
+    return manifest
+
+
+def _trained(engine: Engine, recipe: Recipe, config: Config, attempt: Attempt) -> Manifest:
+    examples, excluded = _examples(engine, config)
+    trained, held = logic.split(examples, config)
+    log.info("%s: training on %d examples, %d held back, %d left out", NAME, len(trained), len(held), excluded)
+    model = logic.train(trained, config, recipe.seed)
+    return _published(attempt, config, model, trained, held, excluded)
+
+
+def _examples(engine: Engine, config: Config) -> tuple[list[Example], int]:
+    """The examples in their order, and how many were left out because they stand in captures."""
+    context = engine.session().sparkContext
+    sources = context.parallelize(config.input, len(config.input))
+    read = sources.flatMap(lambda source: [tuple(example) for example in logic.limited(config, source)]).collect()
+    examples = logic.ordered((Example(*row) for row in read), config)
+    files = logic.excluded_files(config)
+    if not files:
+        return examples, 0
+    wanted = context.broadcast(np.unique(np.concatenate([logic.own_shingles(example) for example in examples])))
+    found = (
+        context.parallelize(files, len(files)).map(lambda path: logic.found_in_capture(path, wanted.value)).collect()
+    )
+    kept = logic.without(examples, np.unique(np.concatenate(found)))
+    return kept, len(examples) - len(kept)
+
+
+def _published(
+    attempt: Attempt, config: Config, model: bytes, trained: list[Example], held: list[Example], excluded: int
+) -> Manifest:
+    folder = attempt.data_folder
+    paths = {name: storage.join(folder, name) for name in ("model.ftz", "metrics.json")}
+    storage.write_bytes(paths["model.ftz"], model)
+    counts = {"trained": len(trained), "held_back": len(held), "excluded": excluded}
+    by_class = Counter(f"{example.source}: {example.label}" for example in trained)
+    found = (
+        counts | {"bytes": len(model), "examples": dict(sorted(by_class.items()))} | logic.metrics(model, held, config)
+    )
+    storage.write_bytes(paths["metrics.json"], (json.dumps(found, indent=1) + "\n").encode())
+    overall = found["held_back"]["all"]
+    log.info("%s: ROC-AUC %s, F1 %s, %d bytes", NAME, overall["roc_auc"], overall["positive"]["f1"], len(model))
+    tables = {"model": stage.file_table(attempt.folder, list(paths.values()))}
+    return attempt.publish(attempt.manifest(tables=tables, counts=counts, details=found))
+
+
+if __name__ == "__main__":
+    job(step)
