@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from dataeng import stage, storage, warc
 from dataeng.cli import UserError
-from dataeng.document import Document, Verdict, capture_id, digest, to_dropped, to_row
+from dataeng.document import Document, Verdict, capture_id, to_dropped, to_row
 from dataeng.extract import Config
 from dataeng.extract.limits import Failed, Limited, Raised, kept
 from dataeng.extract.page import Page, Task
 from dataeng.extract.payload import Message, TooLarge, body_of, message_of
 from dataeng.recipe import Recipe
+from dataeng.sources import Row, counts_row, entries
 from dataeng.warc import Capture, Damage
-
-Row = dict[str, Any]
 
 ENDINGS = (".warc", ".warc.gz", ".arc", ".arc.gz", ".warc.zst")
 _WORK = "dataeng.extract.page:work"
@@ -154,15 +152,7 @@ def extract_file(path: str, name: str, config: Config, worker: Limited | None = 
             yield _damaged_row(item, config.source)
         else:
             counts["skipped"] += 1
-    totals = {key: str(value) for key, value in counts.items()}
-    yield to_row(Document(digest("captures", name), None, source=config.source, metadata=totals, file=name), "captures")
-
-
-def as_duplicate(row: Row) -> Row:
-    """The row of a capture whose id a capture before it (by file and offset) has already."""
-    names = Document.__dataclass_fields__
-    document = Document(**{name: row[name] for name in names})
-    return to_dropped(document, "extract", Verdict(False, "duplicate_id"))
+    yield counts_row(name, config.source, counts["captures"], counts["damaged"], counts["skipped"])
 
 
 def input_files(recipe: Recipe, config: Config) -> list[dict[str, Any]]:
@@ -171,18 +161,7 @@ def input_files(recipe: Recipe, config: Config) -> list[dict[str, Any]]:
     A name without a slash that is a table of the recipe stands for what that step published.
     Raises UserError for what is missing or empty, and where two files would bear one relative name.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name in config.input:
-        for file, entry in _named(recipe, name):
-            found.setdefault(entry.path, {"path": entry.path, "file": file, "size": entry.size, "tag": entry.tag})
-    files = sorted(found.values(), key=lambda item: (item["file"], item["path"]))
-    for one, other in pairwise(files):
-        if one["file"] == other["file"]:
-            both = f"{one['path']} and {other['path']}"
-            raise UserError(f"extract.input: {both} would both be called {one['file']}: name a folder that holds both")
-    if not any(item["size"] for item in files):
-        raise UserError(f"extract.input = {config.input}: all files are empty")
-    return files
+    return entries("extract", [item for name in config.input for item in _named(recipe, name)])
 
 
 def _named(recipe: Recipe, name: str) -> list[tuple[str, storage.Entry]]:
@@ -190,19 +169,19 @@ def _named(recipe: Recipe, name: str) -> list[tuple[str, storage.Entry]]:
         folder = stage.folder_of(recipe.root, name)
         manifest = stage.need_manifest(recipe.root, name, "extract")
         paths = [path for table in manifest.tables for path in stage.table_paths(folder, manifest, table)]
-        entries = [(f"{name}/{path.rpartition('/')[2]}", storage.stat(path), path) for path in paths]
-        for _, entry, path in entries:
+        files = [(f"{name}/{path.rpartition('/')[2]}", storage.stat(path), path) for path in paths]
+        for _, entry, path in files:
             if entry is None:
                 raise UserError(f"{path}: is missing though {name} published it: run `{name}` again")
-        return [(file, entry) for file, entry, _ in entries if entry]
+        return [(file, entry) for file, entry, _ in files if entry]
     return storage.expand(name, ENDINGS)
 
 
 def input_entries(recipe: Recipe, config: Config, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What enters the fingerprint: hashes of steps that published captures; else relative path, size and tag."""
     steps = [name for name in config.input if "/" not in name and name in recipe]
-    entries: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for step in steps:
-        entries += stage.stage_inputs(recipe.root, step, "extract", "captures")
+        found += stage.stage_inputs(recipe.root, step, "extract", "captures")
     raw = [item for item in files if not any(item["file"].startswith(f"{step}/") for step in steps)]
-    return entries + [{"path": item["file"], "size": item["size"], "tag": item["tag"]} for item in raw]
+    return found + [{"path": item["file"], "size": item["size"], "tag": item["tag"]} for item in raw]
