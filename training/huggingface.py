@@ -22,6 +22,7 @@ from training.model.config import DecoderConfig
 from training.trainer import Result
 
 _HEAD = "lm_head."
+_SCORE = "score."  # the head of a reward model
 
 
 def config_json(config: DecoderConfig, vocabulary: int, ids: Mapping[str, int]) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def decoder_config(values: Mapping[str, Any]) -> tuple[DecoderConfig, int]:
 
 
 def _outer(name: str) -> str:
-    return name if name.startswith(_HEAD) else f"model.{name}"
+    return name if name.startswith((_HEAD, _SCORE)) else f"model.{name}"
 
 
 def state_of(folder: str) -> dict[str, Tensor]:
@@ -95,7 +96,8 @@ def export_of(root: str, name: str, wanted_by: str) -> str:
 def write(folder: str, state: Mapping[str, Tensor], config: DecoderConfig, tokenizer_path: str) -> list[str]:
     """Write an export; ``state`` holds a decoder's full weights by its own names. The paths come back.
 
-    The vocabulary is that of the embedding; a tied head is written once, as the embedding.
+    The vocabulary is that of the embedding; a tied head is written once, as the embedding. With a
+    ``score.weight`` it is a reward model.
     """
     tokenizer = load_tokenizer(tokenizer_path)
     ids = {"end": chat.token_id(tokenizer, chat.END), "pad": chat.token_id(tokenizer, chat.PAD)}
@@ -107,8 +109,11 @@ def write(folder: str, state: Mapping[str, Tensor], config: DecoderConfig, token
         "do_sample": True,
         "temperature": 1.0,
     }
+    about = config_json(config, state["embed_tokens.weight"].shape[0], ids)
+    if any(name.startswith(_SCORE) for name in state):
+        about |= {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
     texts = {
-        "config.json": config_json(config, state["embed_tokens.weight"].shape[0], ids),
+        "config.json": about,
         "generation_config.json": generation,
         "tokenizer_config.json": chat.tokenizer_config(config.context),
     }

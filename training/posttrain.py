@@ -134,6 +134,9 @@ def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> dict[str
 
 
 def unscored(state: Mapping[str, Tensor], head: str | None = None) -> dict[str, Tensor]:
-    """A decoder's weights by its own names again; with ``head``, that layer's beside them."""
+    """A decoder's weights by its own names again; with ``head``, that layer's instead of the vocabulary's."""
     plain = {name.removeprefix("decoder."): value for name, value in state.items() if name.startswith("decoder.")}
-    return plain | ({f"{head}.weight": state[f"{head}.weight"]} if head else {})
+    if head:
+        plain.pop("lm_head.weight", None)
+        plain[f"{head}.weight"] = state[f"{head}.weight"]
+    return plain

@@ -43,7 +43,7 @@ class Step:
 
 
 # batches(position) yields the steps from a position on. It may generate on demand: the next step is
-# asked for only after the one before is done.
+# asked for only after the one before is done. It may end early; all ranks' end together.
 Batches = Callable[[int], Iterator[Step]]
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -78,7 +78,9 @@ def fit(
     with Metrics(context, resumed) as metrics:
         steps = batches(run.position)
         while run.step < settings.max_steps:
-            row = run.update(next(steps))
+            if (step := next(steps, None)) is None:  # nothing is left to learn: the method has said why
+                break
+            row = run.update(step)
             if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
                 row |= run.validated(validate)
             metrics.write(row)

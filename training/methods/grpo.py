@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dataeng.recipe import Recipe, runtime
 from training import huggingface, parallel, posttrain
 from training.context import Context
-from training.likelihood import clipped_objective, kl_k3, masked_sum, token_log_probs
+from training.likelihood import clipped_objective, kl_k3, masked_sum, only, token_log_probs
 from training.methods.reward import RewardModel
 from training.rollouts import (
     Actors,
@@ -114,10 +114,14 @@ def make_loss(config: Config) -> Loss:
     """The clipped objective plus the KL term, summed over answers' tokens, and the number of those."""
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        mask, old = batch["mask"], batch["old"]
-        log_probs = answer_likelihood(model, batch, config.temperature)
+        mask = batch["mask"]
+        # Cleared before and not after: the gradient of what a mask hides from NaN is 0 × NaN = NaN.
+        log_probs, old, reference = (
+            only(values, mask)
+            for values in (answer_likelihood(model, batch, config.temperature), batch["old"], batch["reference"])
+        )
         objective, clipped = clipped_objective(log_probs, old, batch["advantages"][:, None], config.clip_ratio)
-        drift = kl_k3(log_probs, batch["reference"])
+        drift = kl_k3(log_probs, reference)
         total = masked_sum(objective + config.kl * drift, mask)
         return total, mask.sum(), {"kl": masked_sum(drift, mask), "clipped": (clipped & mask).sum()}
 
@@ -136,7 +140,10 @@ def rollout_steps(context: Context, config: PolicyConfig, rows: Batch, live_B: T
 
 
 def batches(context: Context, config: Config, actors: Actors, prompts: list[Any], position: int) -> Iterator[Step]:
-    """Rollouts and their updates from a position on, for ever, each rollout made when it is asked for."""
+    """Rollouts and their updates from a position on, each rollout made when it is asked for.
+
+    Ends where no group differs any more; raises TrainingFailed where none ever did.
+    """
     barren = 0
     for turn in turns(context, prompts, config.batch, position):
         judged = actors.judged(turn.prompts, turn.numbers, turn.rollout)
@@ -148,7 +155,11 @@ def batches(context: Context, config: Config, actors: Actors, prompts: list[Any]
         metrics["live_groups"] /= groups
         barren = barren + 1 if metrics["live_groups"] == 0 else 0
         if barren >= _BARREN:
-            raise TrainingFailed(f"{context.name}: {barren} rollouts in a row had no group with different rewards")
+            said = f"{barren} rollouts in a row had no group with different rewards (mean {metrics['reward']:.3f})"
+            if turn.rollout < _BARREN:
+                raise TrainingFailed(f"{context.name}: {said}: there is nothing to learn from")
+            context.log("%s: ending here", said)
+            return
         for step in rollout_steps(context, config, rows, live_B, turn.position):
             step.metrics = metrics
             yield step

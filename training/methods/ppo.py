@@ -119,9 +119,14 @@ def make_loss(config: Config) -> Loss:
         mask = batch["mask"]
         width = batch["tokens"].shape[1] - mask.shape[1]
         logits_BLV, values_BL = model(batch["tokens"], batch["positions"], batch["segments"])
-        log_probs = token_log_probs(answer_logits(logits_BLV, width), batch["tokens"][:, width:], config.temperature)
-        objective, clipped = clipped_objective(log_probs, batch["old"], batch["advantages"], config.clip_ratio)
-        critic = value_loss(values_BL[:, width - 1 : -1], batch["values"], batch["returns"], config.value_clip)
+        answers = batch["tokens"][:, width:]
+        # Cleared before and not after: the gradient of what a mask hides from NaN is 0 × NaN = NaN.
+        log_probs = only(token_log_probs(answer_logits(logits_BLV, width), answers, config.temperature), mask)
+        old, advantages, values, returns = (
+            only(batch[name], mask) for name in ("old", "advantages", "values", "returns")
+        )
+        objective, clipped = clipped_objective(log_probs, old, advantages, config.clip_ratio)
+        critic = value_loss(only(values_BL[:, width - 1 : -1], mask), values, returns, config.value_clip)
         total = masked_sum(objective, mask) + config.value_weight * masked_sum(critic, mask)
         logged = {"value_loss": masked_sum(critic, mask), "clipped": (clipped & mask).sum()}
         return total, mask.sum(), logged
