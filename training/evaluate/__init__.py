@@ -36,9 +36,13 @@ class Config(Table):
     step: str | None = runtime(None, description="The step, where the table's name is not its")
     models: list[str] = Field([], description="Training steps to look at; by default all of the recipe that are made")
     baseline: str = Field("sft", description="The model that others are compared with, where it is looked at")
-    tokens: str | None = Field("tokens", description="The stage whose split `test` perplexity is measured on, if any")
+    tokens: str | None = Field(
+        "tokens", description='The stage whose split `test` perplexity is measured on; "" for none'
+    )
     perplexity_samples: int = Field(128, ge=1, description="Samples of that split at most")
-    tasks: str | list[str] | None = Field("tasks", description="The stage with a table `test`, or JSONL files, if any")
+    tasks: str | list[str] | None = Field(
+        "tasks", description='The stage with a table `test`, or JSONL files; "" for none'
+    )
     samples: int = Field(4, ge=1, description="Sampled answers to each instruction")
     temperature: float = Field(1.0, gt=0, description="Temperature of sampled answers")
     new_tokens: int = Field(20, ge=1, description="Longest answer, in tokens, its end token included")
