@@ -23,9 +23,9 @@ from dataeng.storage import Entry
 USAGE = "usage: python -m dataeng.storage gc ROOT --older-than 7d [--yes]"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _ATTEMPT = r"[0-9a-f]{32}"
-# Only what stages and trainers themselves write: STAGE/data/[SLICE/]ATTEMPT/… and
+# Only what stages and trainers themselves write: STAGE/data/[SLICE/]ATTEMPT[.TABLE]/… and
 # STAGE/checkpoints/FINGERPRINT/step-N/ATTEMPT/…; a user's own files below a root are never touched.
-_DATA = re.compile(rf"(?P<stage>[^/]+)/data/(?:[^/]+/)?(?P<attempt>{_ATTEMPT})/.+")
+_DATA = re.compile(rf"(?P<stage>[^/]+)/data/(?:[^/]+/)?(?P<attempt>{_ATTEMPT})(?:\.\w+)?/.+")
 _CHECKPOINT = re.compile(rf"(?P<stage>[^/]+/checkpoints/[^/]+/step-\d+)/(?P<attempt>{_ATTEMPT})/.+")
 _TEMPORARY = re.compile(rf".*\.{_ATTEMPT}\.tmp")
 _MANIFEST = re.compile(r"(?P<stage>[^/]+(?:/checkpoints/[^/]+/step-\d+)?)/(?:manifest|slices/[^/]+)\.json")

@@ -15,6 +15,8 @@ from dataeng import storage
 from dataeng.cli import UserError
 from dataeng.stage import Manifest, folder_of, read_manifest, table_paths
 
+DOCUMENT_TABLES = ("kept", "dropped", "train", "validation", "test")  # others hold captures, signatures …
+
 
 @dataclass(frozen=True)
 class Published:
@@ -25,9 +27,9 @@ class Published:
     manifest: Manifest
 
     def document_tables(self) -> list[str]:
-        """The names of its tables that hold documents (Parquet files), in the manifest's order."""
-        tables = [(name, t.files) for name, t in self.manifest.tables.items() if name not in ("captures", "signatures")]
-        return [name for name, files in tables if files and all(f.path.endswith(".parquet") for f in files)]
+        """The names of its tables that hold documents (Parquet): kept and dropped, or the splits."""
+        tables = [(name, table.files) for name, table in self.manifest.tables.items() if name in DOCUMENT_TABLES]
+        return [name for name, files in tables if files and all(file.path.endswith(".parquet") for file in files)]
 
     def dataset(self, table: str, paths: Sequence[str] | None = None) -> ds.Dataset:
         """A table's files (or those of ``paths``) as one dataset; nothing is read yet."""

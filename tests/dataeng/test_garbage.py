@@ -62,6 +62,7 @@ def names(root: str) -> set[str]:
 KEPT = (
     f"filter/data/{ONE}/table=kept/part-0.parquet",
     f"filter/data/{ONE}/_SUCCESS",
+    f"filter/data/{ONE}.signatures/part-0.parquet",
     f"extract/data/slice-a/{TWO}/part-0.parquet",  # named by its slice alone: the stage is not finished
     f"pretrain/checkpoints/abc/step-00000100/{ONE}/0.distcp",
     "report.html",
@@ -75,6 +76,7 @@ LOST = (
     f"extract/data/slice-a/{THREE}/part-0.parquet",
     f"pretrain/checkpoints/abc/step-00000100/{TWO}/0.distcp",  # another attempt won
     f"pretrain/checkpoints/abc/step-00000050/{THREE}/0.distcp",  # pruned: its manifest is gone
+    f"dedup/data/{FOUR}.signatures/part-0.parquet",  # of an attempt, beside its rows
     f"dedup/data/{FOUR}/part-0.parquet",  # killed before it published
     f"dedup/manifest.json.{FOUR}.tmp",
 )
