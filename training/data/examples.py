@@ -39,7 +39,7 @@ def read_rows(paths: str | Sequence[str]) -> list[dict[str, Any]]:
             raise UserError(f"{path}: there is no such file") from None
         except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read: {error}") from None
-        rows += [_row(line, f"{path}:{at}") for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+        rows += [_row(line, f"{path}:{at}") for at, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise UserError(f"{paths}: holds no rows")
     return rows

@@ -1,4 +1,4 @@
-"""``python -m training.evaluate RECIPE [KEY=VALUE …]``: the step `evaluate` in one process."""
+"""``python -m training.evaluate RECIPE [KEY=VALUE …]``: the recipe's evaluations, in one process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from training.context import Context
 
 
 def main(recipe: Recipe) -> None:
-    """Check and run the step."""
-    evaluate.check(recipe, "evaluate")
-    evaluate.run(Context.single(recipe, "evaluate"))
+    """Check and run every table of the step `evaluate`."""
+    for name in [table for table in recipe.tables if recipe.kind(table) == "evaluate"] or ["evaluate"]:
+        evaluate.check(recipe, name)
+        evaluate.run(Context.single(recipe, name))
 
 
 if __name__ == "__main__":
