@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,16 @@ def summary(recipe: Recipe) -> dict[str, Any]:
         "resolved": _resolved(stages, recipe),
         "versions": _versions(stages),
     }
-    return {key: value for key, value in found.items() if value not in ([], {}, None)}
+    return {key: _finite(value) for key, value in found.items() if value not in ([], {}, None)}
+
+
+def _finite(value: Any) -> Any:
+    """The value without NaN and infinities, which JSON does not have: they become null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _of_documents(stages: list[Published], recipe: Recipe, config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -195,7 +196,7 @@ def contamination(stage: Published) -> dict[str, Any]:
             for row in runs.to_rows(batch):
                 if row["matched"]:
                     items[row["matched"]] += 1
-                    sets[str(row["matched"]).replace("#", "/").split("/")[0]] += 1
+                    sets[re.split(r"[#/:\s]", row["matched"])[0]] += 1
     return {
         "documents": sum(sets.values()),
         "items": len(items),

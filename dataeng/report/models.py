@@ -94,16 +94,19 @@ def evaluation(stages: Sequence[Published], recipe: Recipe) -> dict[str, Any]:
     """Perplexity and task accuracy of each model, in the order in which the models were made."""
     order = [stage.name for stage in stages]
     models: dict[str, dict[str, Any]] = {}
+    baseline = ""
     for stage in stages:
         if recipe.kind(stage.name) == "evaluate":
+            baseline = str(stage.manifest.config.get("baseline", "sft"))
             models |= stage.manifest.details.get("models", {})
     names = sorted(models, key=lambda name: (order.index(name) if name in order else len(order), name))
     kinds = {k for m in models.values() for task in (m.get("tasks") or {}).values() for k in task.get("by_kind", {})}
-    rows = [
-        {"model": name, "perplexity": models[name].get("perplexity"), "tasks": models[name].get("tasks") or {}}
-        for name in names
-    ]
-    return {"models": rows, "kinds": sorted(kinds)} if rows else {}
+    rows = []
+    for name in names:
+        model = models[name]
+        facts = {"perplexity": model.get("perplexity"), "tasks": model.get("tasks") or {}}
+        rows.append({"model": name, **facts, "difference": model.get("difference") or {}})
+    return {"models": rows, "kinds": sorted(kinds), "baseline": baseline} if rows else {}
 
 
 def answers(stages: Sequence[Published], recipe: Recipe, limit: int) -> list[dict[str, Any]]:
@@ -117,5 +120,6 @@ def answers(stages: Sequence[Published], recipe: Recipe, limit: int) -> list[dic
                 prompt = str(sample.get("prompt", sample.get("instruction", "")))
                 row = rows.setdefault(prompt, {"prompt": prompt, "answers": {}})
                 row |= {key: sample[key] for key in ("kind", "expected") if key in sample}
-                row["answers"][model] = {"text": str(sample.get("output", "")), "correct": sample.get("correct")}
+                answer = {"text": str(sample.get("output", "")), "correct": sample.get("correct")}
+                row["answers"][model] = answer | {"sampled": sample.get("sampled")}
     return sorted(rows.values(), key=lambda row: -len(row["answers"]))[:limit]

@@ -26,7 +26,7 @@ def main(recipe: Recipe) -> None:
     """Write ROOT/report.html and ROOT/summary.json, print the table and where the report stands."""
     found = summary(recipe)
     page, numbers = storage.join(recipe.root, "report.html"), storage.join(recipe.root, "summary.json")
-    storage.write_bytes(numbers, (json.dumps(found, ensure_ascii=False, indent=1) + "\n").encode())
+    storage.write_bytes(numbers, (json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())
     storage.write_bytes(page, html(found).encode())
     print_table(found)
     print(f"report: {page}")

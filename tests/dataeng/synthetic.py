@@ -186,7 +186,7 @@ KINDS = ("compare", "copy", "count", "reverse", "sum", "upper")
 
 def _tasks(mean: float, rng: random.Random) -> dict[str, Any]:
     kinds = {kind: round(min(1.0, max(0.0, mean + rng.gauss(0, 0.15 * (mean > 0)))), 3) for kind in KINDS}
-    return {"accuracy": mean, "by_kind": kinds}
+    return {"accuracy": mean, "error": 0.019 if mean else 0.0, "by_kind": kinds}
 
 
 def training(root: Path) -> None:
@@ -227,8 +227,17 @@ def training(root: Path) -> None:
                 "output": "apple river",
                 "correct": True,
             },
-            {"kind": "sum", "prompt": "3 + 4 = ?", "expected": "7", "output": f"{MARKUP} {name}", "correct": False},
+            {
+                "kind": "sum",
+                "prompt": "3 + 4 = ?",
+                "expected": "7",
+                "output": f"{MARKUP} {name}",
+                "correct": False,
+                "sampled": "8",
+            },
         ]
         tasks = {"greedy": _tasks(greedy, rng), "sampled": _tasks(sampled, rng)}
         models[name] = {"perplexity": loss, "tasks": tasks, "samples": samples}
+        if name == "grpo":
+            models[name]["difference"] = {"sampled": {"mean": 0.078, "error": 0.015}}
     publish(root, "evaluate", inputs=("pretrain", "sft", "grpo"), details={"models": models})

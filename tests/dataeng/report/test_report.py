@@ -143,6 +143,18 @@ def test_models_stand_in_the_order_in_which_they_were_made(found: dict[str, Any]
     assert page.count("<polyline") >= 8
 
 
+def test_what_was_gained_is_said_with_its_error(page: str) -> None:
+    assert "+7.8 ± 1.5" in page
+    assert "50.6 %" in page
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    synthetic.publish(tmp_path, "tune", details={"trials": [{"config": {"a": 1}, "metric": float("nan"), "steps": 1}]})
+    main(recipe_of(tmp_path))
+    text = (tmp_path / "summary.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["sweeps"][0]["trials"][0]["metric"] is None
+
+
 def test_the_table_says_what_a_run_ends_with(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     print_table(found)
     printed = capsys.readouterr().out
