@@ -92,10 +92,16 @@ class _Window:
     def __init__(self, path: str, stack: ExitStack) -> None:
         self.path, self.stack = path, stack
         self.start, self.data = 0, b""
+        found = storage.stat(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        self.size = found.size
         self.stream = stack.enter_context(storage.open_stream(path))
 
     def at(self, offset: int, least: int = 1) -> memoryview:
         """The bytes from ``offset`` on: at least ``least`` of them unless the file ends before."""
+        if offset >= self.size:
+            return memoryview(b"")
         end = self.start + len(self.data)
         if not self.start <= offset <= end:
             self.stack.close()
@@ -220,8 +226,12 @@ def _begins_record(window: _Window, offset: int) -> bool:
         return False
 
 
-def _next_member(window: _Window, offset: int) -> int:
-    """The first place from ``offset`` on where a member with a WARC header begins; else the file's end."""
+def _next_member(window: _Window, offset: int, within: int | None = None) -> int:
+    """The first place from ``offset`` on (``within`` so many bytes) where a member with a WARC header begins.
+
+    Else the file's end, or a place past the bound.
+    """
+    last = window.size if within is None else offset + within
     while True:
         data = bytes(window.at(offset, _CHUNK))
         found = data.find(_MAGIC)
@@ -229,7 +239,9 @@ def _next_member(window: _Window, offset: int) -> int:
             if _begins_record(window, offset + found):
                 return offset + found
             offset += found + 1
-        elif len(data) < _CHUNK:
+            if offset >= last:
+                return offset
+        elif len(data) < _CHUNK or offset + len(data) >= last:
             return offset + len(data)
         else:
             offset += len(data) - 2
@@ -290,9 +302,12 @@ def _next_plain(window: _Window, offset: int) -> int:
 
 def _is_bound(window: _Window, offset: int) -> bool:
     """Whether a record may end at ``offset``: inside the file, before line ends and another record or the end."""
-    if not window.at(offset - 1):
+    if offset > window.size:
         return False
-    rest = bytes(window.at(offset, 64)[:64]).lstrip(b"\r\n\0")
+    rest = bytes(window.at(offset, 64)[:64])
+    if rest.startswith(b"\r\n\r\n"):  # what ends a record, whatever stands behind it
+        return True
+    rest = rest.lstrip(b"\r\n\0")
     return not rest or _VERSION.match(rest) is not None
 
 
@@ -332,6 +347,16 @@ def _read_plain(file: str, window: _Window, most: int) -> Iterator[Item]:
         yield item
 
 
+def _is_compressed(window: _Window) -> bool:
+    """Whether a file's records are gzip members: by its first bytes and, where they do not say, by what follows."""
+    head = bytes(window.at(0, 16)[:16])
+    if head.startswith(_MAGIC):
+        return True
+    if head.startswith(b"WARC/") and not window.path.endswith(".gz"):
+        return False
+    return _next_member(window, 0, _CHUNK) < min(_CHUNK, window.size)
+
+
 def read(path: str, file: str | None = None, most: int = LARGEST_RECORD) -> Iterator[Item]:
     """All records of a capture file in order, and the damage between them.
 
@@ -340,6 +365,4 @@ def read(path: str, file: str | None = None, most: int = LARGEST_RECORD) -> Iter
     """
     with ExitStack() as stack:
         window = _Window(path, stack)
-        head = bytes(window.at(0, 8)[:8])
-        compressed = not head.startswith(b"WARC/") and (head.startswith(b"\x1f\x8b") or path.endswith(".gz"))
-        yield from (_read_gzip if compressed else _read_plain)(file or path, window, most)
+        yield from (_read_gzip if _is_compressed(window) else _read_plain)(file or path, window, most)

@@ -16,7 +16,14 @@ class Config(Table):
     """
 
     version: ClassVar[int] = 1
-    libraries: ClassVar[tuple[str, ...]] = ("trafilatura", "lxml", "justext", "resiliparse", "brotli")
+    libraries: ClassVar[tuple[str, ...]] = (
+        "trafilatura",
+        "lxml",
+        "justext",
+        "resiliparse",
+        "charset-normalizer",
+        "brotli",
+    )
 
     input: list[str] = runtime(
         min_length=1,

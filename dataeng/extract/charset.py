@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
+from charset_normalizer import from_bytes
 from resiliparse.parse.encoding import detect_encoding
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -12,6 +13,7 @@ _HEADER = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:+-]+)", re.IGNORECASE)
 _META = re.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:+-]+)", re.IGNORECASE)
 _XML = re.compile(rb"\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:+-]+)", re.IGNORECASE)
 _META_WITHIN = 4096  # bytes from the start of a page in which a declaration counts
+_DETECTED_FROM = 64 << 10  # bytes that the thorough detector looks at
 # Labels that browsers read as a superset (https://encoding.spec.whatwg.org/#names-and-labels).
 _SUPERSETS = {
     "ascii": "cp1252",
@@ -76,6 +78,8 @@ def decode(body: bytes, content_type: str = "") -> tuple[str, str]:
         if body.startswith(mark):
             return body.decode(name, "replace"), name
     names = declared(body, content_type)
+    if "iso2022_jp" in names and b"\x1b$" in body:  # its bytes are ASCII, so any other codec would seem to fit
+        names = ["iso2022_jp"]
     unicode = None if body.isascii() else _strict(body, "utf-8")
     for name in names:
         if unicode is not None and _ONE_BYTE.match(name):
@@ -86,9 +90,18 @@ def decode(body: bytes, content_type: str = "") -> tuple[str, str]:
     text = unicode if unicode is not None else _strict(body, "utf-8")
     if text is not None:
         return text, "utf-8"
-    guess = codec_of(detect_encoding(body)) or "utf-8"
+    guess = _detected(body)
     text = _strict(body, guess)
     if text is not None and not names:
         return text, guess
     best = names[0] if names else guess
     return body.decode(best, "replace"), best
+
+
+def _detected(body: bytes) -> str:
+    """The codec that detection finds: the fast detector's where it decodes every byte, else the thorough one's."""
+    quick = codec_of(detect_encoding(body))
+    if quick and _strict(body, quick) is not None:
+        return quick
+    best = from_bytes(body[:_DETECTED_FROM]).best()
+    return codec_of(best.encoding if best else None) or quick or "utf-8"

@@ -108,6 +108,8 @@ class Limited:
         )
         started = time.monotonic()
         if self._wait(process, _START_SECONDS) != b"ready":
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
             process.kill()
             status, seconds = process.wait(), time.monotonic() - started
             raise RuntimeError(f"the worker for {self.target} ended with status {status} after {seconds:.0f} s")
