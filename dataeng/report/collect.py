@@ -9,7 +9,8 @@ from typing import Any
 
 from dataeng import filter as filters
 from dataeng import runs
-from dataeng.recipe import Recipe
+from dataeng.filter.bounds import Limit
+from dataeng.recipe import KeyProblem, Recipe
 from dataeng.report import Config, documents, models
 from dataeng.runs import Published
 
@@ -53,7 +54,7 @@ def _of_documents(stages: list[Published], recipe: Recipe, config: Config) -> di
     found["scores"], found["examples"], found["duplicates"], found["contamination"] = [], [], {}, {}
     for stage in stages:
         kind = recipe.kind(stage.name)
-        limits = filters.limits(recipe.step(stage.name)) if kind == "filter" else []
+        limits = _limits(stage, recipe) if kind == "filter" else []
         if kind not in ("publish", "extract", "ingest"):
             own = documents.distributions(stage, limits, config.sample)
             known = {one["score"] for one in found["scores"]}  # later stages carry the same scores on
@@ -67,6 +68,14 @@ def _of_documents(stages: list[Published], recipe: Recipe, config: Config) -> di
     found["scores"] = [one for one in found["scores"] if one["score"] not in found["masked"]]
     found["masked"] = {name: one["total"] for name, one in found["masked"].items()}
     return found
+
+
+def _limits(stage: Published, recipe: Recipe) -> list[Limit]:
+    """The bounds that a filter ran with; the recipe's where its manifest is of another version."""
+    try:
+        return filters.limits(filters.Config(**stage.manifest.config))
+    except (ValueError, KeyProblem):
+        return filters.limits(recipe.step(stage.name))
 
 
 def _step(stage: Published, recipe: Recipe) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -52,10 +51,13 @@ def _json(value: Any) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration as people say it: 4.2 s, 3:07 min."""
+    """A duration as people say it: 4.2 s, 3 min 7 s, 2 h 5 min."""
     if value is None:
         return "–"
-    return f"{value:.1f} s" if value < 100 else f"{timedelta(seconds=round(value))!s}".removeprefix("0:")
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def percent(value: float | None) -> str:

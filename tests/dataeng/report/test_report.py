@@ -21,7 +21,7 @@ from dataeng.recipe import Recipe
 from dataeng.report import charts, documents
 from dataeng.report.collect import summary
 from dataeng.report.table import print_table, rows_of
-from dataeng.report.write import html, main
+from dataeng.report.write import html, main, seconds
 
 Made = tuple[Recipe, dict[str, list[dict[str, Any]]]]
 
@@ -199,6 +199,24 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
 def test_no_run_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run"):
         summary(recipe_of(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "–"), (4.24, "4.2 s"), (187, "3 min 7 s"), (7500, "2 h 5 min"), (3599.8, "1 h 0 min")]
+)
+def test_durations_are_said_as_people_do(value: float | None, words: str) -> None:
+    assert seconds(value) == words
+
+
+def test_thresholds_are_those_that_the_stage_ran_with(tmp_path: Path, made: Made) -> None:
+    synthetic.publish(tmp_path, "filter", made[1]["filter"])
+    path = tmp_path / "filter" / "manifest.json"
+    ran = Recipe("x", str(tmp_path), 0, {"filter": {"rules": ["gopher"], "gopher": {"mean_word_length_max": 7.5}}})
+    manifest = json.loads(path.read_text()) | {"config": ran.step("filter").model_dump(mode="json")}
+    path.write_text(json.dumps(manifest))
+    scores = {one["score"]: one for one in summary(recipe_of(tmp_path))["scores"]}
+    assert {"bound": "max", "value": 7.5} in scores["gopher.mean_word_length"]["thresholds"]
+    assert {"bound": "max", "value": 10.0} not in scores["gopher.mean_word_length"]["thresholds"]
 
 
 @pytest.mark.parametrize(
