@@ -9,6 +9,7 @@ many as it has) is left out, so that a labelled crawl can measure what was train
 from __future__ import annotations
 
 import ast
+import ctypes
 import gzip
 import hashlib
 import io
@@ -18,6 +19,7 @@ import re
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -36,6 +38,7 @@ from dataeng.recipe import Table, runtime
 STDLIB = "stdlib"
 _SHINGLE = 5
 _FEWEST_TOKENS = 3
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _PAGE_BYTES = 32 << 20
 _TAG = re.compile(r"<[^>]*>")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -67,10 +70,10 @@ class Config(Table):
     positive: str = Field("toxic", description="Class whose probability is measured")
     held_back: float = Field(0.1, gt=0, lt=1, description="Share of examples held back, by hash of their tokens")
     most_examples: int = Field(400_000, ge=2, description="Examples that the driver takes; more is an error")
-    dim: int = Field(16, ge=1, description="Length of vectors")
+    dim: int = Field(16, ge=4, description="Length of vectors")
     word_ngrams: int = Field(2, ge=1, description="Longest n-gram of words")
     characters: tuple[int, int] = Field((0, 0), description="Shortest and longest n-gram of characters; 0, 0: none")
-    buckets: int = Field(200_000, ge=1, description="Hash buckets of n-grams")
+    buckets: int = Field(200_000, ge=1000, description="Hash buckets of n-grams")
     minimum_count: int = Field(3, ge=1, description="Fewest occurrences of a word")
     learning_rate: float = Field(0.1, gt=0, description="Learning rate at the start")
     epochs: int = Field(5, ge=1, description="Passes over the examples")
@@ -239,8 +242,17 @@ def found_in_capture(path: str, wanted: np.ndarray) -> np.ndarray:
         if isinstance(item, warc.Capture):
             line = tokens(_page_text(item))
             sizes = range(_FEWEST_TOKENS, _SHINGLE + 1)
-            found += [np.intersect1d(shingles(line, size), wanted) for size in sizes]
+            found += [_members(shingles(line, size), wanted) for size in sizes]
     return np.unique(np.concatenate(found))
+
+
+def _members(hashes: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The hashes that are among those (sorted), each once; costs a search a hash however many those are."""
+    hashes = np.unique(hashes)
+    places = np.searchsorted(among, hashes)
+    inside = places < len(among)
+    hashes, places = hashes[inside], places[inside]
+    return hashes[among[places] == hashes]
 
 
 def _page_text(capture: warc.Capture) -> str:
@@ -254,14 +266,35 @@ def _page_text(capture: warc.Capture) -> str:
 
 def without(examples: Sequence[Example], found: np.ndarray) -> list[Example]:
     """The examples of which less than half the shingles were found in captures."""
-    return [example for example in examples if np.isin(own_shingles(example), found).mean() < 0.5]
+    if not len(found):
+        return list(examples)
+    return [example for example in examples if _share(own_shingles(example), found) < 0.5]
+
+
+def _share(hashes: np.ndarray, among: np.ndarray) -> float:
+    return float((among[np.minimum(np.searchsorted(among, hashes), len(among) - 1)] == hashes).mean())
+
+
+@contextmanager
+def _fresh_memory() -> Iterator[None]:
+    """Have blocks of memory come from the system, which zeroes them (glibc; others do for large ones anyway).
+
+    With one thread fastText 0.9.3 initialises only the first tenth of its matrix: what stood in
+    the rest of the block would enter the model, or end the training as "Encountered NaN".
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
+    set_option(_M_MMAP_THRESHOLD, 4 << 10)
+    try:
+        yield
+    finally:
+        set_option(_M_MMAP_THRESHOLD, 128 << 10)
 
 
 def train(examples: Sequence[Example], config: Config, seed: int) -> bytes:
     """A fastText model's file, quantised unless ``keep_features`` is 0."""
     import fasttext
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _fresh_memory():
         lines, path = Path(folder, "examples.txt"), Path(folder, "model")
         with lines.open("w", encoding="utf-8") as file:
             file.writelines(f"{LABEL}{example.label} {example.line}\n" for example in examples)
