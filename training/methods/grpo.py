@@ -129,9 +129,11 @@ def make_loss(config: Config) -> Loss:
 
 
 def rollout_steps(context: Context, config: PolicyConfig, rows: Batch, live_B: Tensor, position: int) -> Iterator[Step]:
-    """The updates of one rollout: this rank's live rows dealt to minibatches, of which all ranks have as many."""
-    order = live_B.nonzero().squeeze(1)
-    dealt = [order[part :: config.minibatches] for part in range(config.minibatches)]
+    """The updates of one rollout: live rows dealt to minibatches by their number among those of all ranks."""
+    chosen = live_B.nonzero().squeeze(1)
+    before = sum(context.gather(len(chosen))[: context.rank])
+    turn_of = (torch.arange(len(chosen), device=chosen.device) + before) % config.minibatches
+    dealt = [chosen[turn_of == part] for part in range(config.minibatches)]
     weights = context.total([float(rows["mask"][part].sum()) for part in dealt])
     updates = [at for _ in range(config.epochs) for at in range(config.minibatches) if weights[at] > 0]
     for turn, at in enumerate(updates, 1):
