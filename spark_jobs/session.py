@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from dataeng import s3, storage
@@ -213,14 +212,13 @@ def _check_committer(session: SparkSession) -> None:
     jvm = session.sparkContext._jvm
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
     for name in _COMMITTER_CLASSES:
-        try:
-            loader.loadClass(name)
-        except Py4JJavaError:
+        # Asked for as a file: loading a class that is missing raises, and PySpark takes minutes to translate that.
+        if loader.getResource(name.replace(".", "/") + ".class") is None:
             session.stop()
             way_out = (
                 f"run it by plain python with spark.packages = true, or give spark-submit {', '.join(S3_PACKAGES)}"
             )
-            raise UserError(f"spark: {name} is missing, so output on s3:// could be lost: {way_out}") from None
+            raise UserError(f"spark: {name} is missing, so output on s3:// could be lost: {way_out}")
 
 
 def job(step: Callable[[Engine, Recipe], Manifest | None]) -> None:
