@@ -38,7 +38,7 @@ from dataeng.recipe import Table, runtime
 STDLIB = "stdlib"
 _SHINGLE = 5
 _FEWEST_TOKENS = 3
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_M_PERTURB = -6  # of mallopt(3)
 _PAGE_BYTES = 32 << 20
 _TAG = re.compile(r"<[^>]*>")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -276,25 +276,25 @@ def _share(hashes: np.ndarray, among: np.ndarray) -> float:
 
 
 @contextmanager
-def _fresh_memory() -> Iterator[None]:
-    """Have blocks of memory come from the system, which zeroes them (glibc; others do for large ones anyway).
+def _zeroed_memory() -> Iterator[None]:
+    """Have malloc hand out zeroed blocks (glibc: the complement of M_PERTURB's value).
 
     With one thread fastText 0.9.3 initialises only the first tenth of its matrix: what stood in
     the rest of the block would enter the model, or end the training as "Encountered NaN".
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    set_option(_M_MMAP_THRESHOLD, 4 << 10)
+    set_option(_M_PERTURB, 0xFF)
     try:
         yield
     finally:
-        set_option(_M_MMAP_THRESHOLD, 128 << 10)
+        set_option(_M_PERTURB, 0)
 
 
 def train(examples: Sequence[Example], config: Config, seed: int) -> bytes:
     """A fastText model's file, quantised unless ``keep_features`` is 0."""
     import fasttext
 
-    with tempfile.TemporaryDirectory() as folder, _fresh_memory():
+    with tempfile.TemporaryDirectory() as folder, _zeroed_memory():
         lines, path = Path(folder, "examples.txt"), Path(folder, "model")
         with lines.open("w", encoding="utf-8") as file:
             file.writelines(f"{LABEL}{example.label} {example.line}\n" for example in examples)
