@@ -1,0 +1,93 @@
+"""The sweep and the evaluation on a real Ray cluster, over a root of generated tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataeng import stage, tokens
+from dataeng.acquire import tasks
+from dataeng.recipe import Recipe
+from dataeng.tokens import tokenizer
+
+MODEL = {"layers": 1, "width": 32, "heads": 2, "context": 64}
+PRETRAIN = {"max_steps": 2, "batch": 4, "micro_batch": 4, "precision": "fp32", "model": MODEL, "validation_samples": 4}
+SPACE = {"pretrain.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+TABLES = {
+    "tasks": {"train": 400, "test": 24, "preferences": 0, "preferences_test": 0},
+    "tokenizer": {"vocabulary": 400},
+    "tokens": {"sample_tokens": 64},
+    "pretrain": PRETRAIN,
+    "tune": {"space": SPACE, "trials": 3, "max_steps": 4},
+    "evaluate": {"models": ["pretrain"], "new_tokens": 4, "perplexity_samples": 4},
+    "ray": {"cpus": 4},
+}
+
+
+def _publish_texts(recipe: Recipe) -> None:
+    """The tasks' own words as the published splits."""
+    items = tasks.tables(recipe.step("tasks"), recipe.seed)["train"]
+    texts = [f"{item['instruction']} {item['output']}" for item in items]
+    folder, entries = Path(recipe.root, "publish"), {}
+    for number, split in enumerate(tokens.SPLITS):
+        own = texts[number::3]
+        path = folder / "data" / f"{split}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = {"id": [f"{i:05d}" for i in range(len(own))], "source": ["tasks"] * len(own), "text": own}
+        pq.write_table(pa.table(rows), path)
+        entries[split] = stage.file_table(str(folder), [str(path)])
+    manifest = stage.Manifest(stage="publish", version=1, attempt="a", fingerprint="f", config={}, tables=entries)
+    (folder / "manifest.json").write_bytes(manifest.encoded())
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    from ray_jobs import cluster
+    from ray_jobs import tokens as tokens_job
+    from training.context import Context
+    from training.methods import pretrain
+
+    made = Recipe("sweep.toml", str(tmp_path_factory.mktemp("sweep")), 1, TABLES)
+    tasks.step(made)
+    _publish_texts(made)
+    tokenizer.make(made)
+    tokens_job.step(made)
+    pretrain.run(Context.single(made, "pretrain"))
+    yield made
+    cluster.stop()
+
+
+@pytest.mark.e2e
+def test_a_sweep_publishes_its_trials_and_its_winner(recipe: Recipe) -> None:
+    from ray_jobs import tune
+    from training import tune as sweep
+
+    before = (Path(recipe.root) / "pretrain" / "manifest.json").read_bytes()
+    details = tune.step(recipe).details
+    config = recipe.step("tune")
+    assert [trial["config"] for trial in details["trials"]] == sweep.draw(config.space, 3, recipe.seed)
+    assert all(trial["metric"] > 0 for trial in details["trials"])
+    full = [trial for trial in details["trials"] if trial["steps"] == 4]
+    assert details["best"]["metric"] == min(trial["metric"] for trial in full)
+    assert (Path(recipe.root) / "pretrain" / "manifest.json").read_bytes() == before  # trials are no runs
+    lines = next(Path(recipe.root).glob("tune/data/*/trials.jsonl")).read_text().splitlines()
+    assert [json.loads(line) for line in lines] == details["trials"]
+    assert tune.step(recipe).attempt == stage.need_manifest(recipe.root, "tune", "test").attempt
+
+
+@pytest.mark.e2e
+def test_models_side_by_side_are_measured_as_in_one_process(recipe: Recipe) -> None:
+    from ray_jobs import evaluate
+    from training import evaluate as measure
+    from training.context import Context
+
+    details = evaluate.step(recipe).details["models"]["pretrain"]
+    items = tasks.tables(recipe.step("tasks"), recipe.seed)["test"]
+    alone, _ = measure.evaluated(Context.single(recipe, "evaluate"), "pretrain", items)
+    assert details["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-2)
+    assert details["tasks"]["greedy"]["accuracy"] == alone["tasks"]["greedy"]["accuracy"]
