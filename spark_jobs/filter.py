@@ -21,7 +21,7 @@ NAME = "filter"
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Filter the kept documents of the input stages, slice by slice."""
-    config: Config = recipe.step(NAME)
+    config: Config = recipe.need(NAME)
     inputs = stage.stage_inputs(recipe.root, config.input, NAME)
 
     def filtered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -30,7 +30,8 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
 
     def make_rows(session: SparkSession, files: list[dict[str, Any]]) -> DataFrame:
         frame = read_files(session, [str(file["path"]) for file in files])
-        return map_rows(frame, filtered)
+        partitions = engine.partitions(sum(int(file["size"]) for file in files))
+        return map_rows(frame.repartition(partitions, "id"), filtered)
 
     return sliced(engine, recipe, NAME, inputs, stage_files(recipe, config.input), make_rows)
 

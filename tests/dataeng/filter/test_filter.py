@@ -79,6 +79,15 @@ def test_chinese_with_commands_is_chinese():
     assert language.predict(text * 9, language.load(language.default_model()))[0] == "zh"
 
 
+def test_long_texts_are_sampled_evenly():
+    assert language.sample("x" * 10_000) == "x" * 10_000
+    text = "".join(f"{n:05d}" for n in range(10_000))
+    stretches = language.sample(text).split(" ")
+    assert [len(one) for one in stretches] == [2500] * 4
+    assert stretches[0] == text[:2500]
+    assert text.index(stretches[3]) > 47_490
+
+
 def test_norwegian_goes_by_one_code():
     text = "Jeg vet ikke hva jeg skal gjøre nå, men vi får se hvordan det går. Det ble sent i går kveld."
     assert apply(Document("x", text), Config(rules=["language"], language={"keep": ["nb"]}))["table"] == "kept"
