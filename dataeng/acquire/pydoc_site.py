@@ -23,6 +23,8 @@ LEFT_OUT = (
     r"(antigravity|this|idlelib|turtle|turtledemo|_?tkinter|test|lib2to3|ensurepip|pip|setuptools|pkg_resources"
     r"|__main__|__p?hello__|_distutils_hack|_?sitebuiltins|sitecustomize|usercustomize|_?xx\w*|_test\w*)"
 )
+# Where an object stood in memory, which pydoc leaves in defaults of parameters.
+_ADDRESS = re.compile(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9a-fA-F]{6,16}")
 _REFUSED = re.compile(rf"/(get\?key=)?{LEFT_OUT}(\.[\w.]*)?(\.html)?")
 # Crawlers are asked to leave out those, private modules, and the page search.
 _ROBOTS = "User-agent: *\n" + "".join(
@@ -55,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif _REFUSED.fullmatch(self.path) or self.path.endswith(".css"):
             self._send(404, "text/html", "<html><body>left out</body></html>")
         else:
-            page = pydoc._url_handler(self.path, "text/html")  # type: ignore[attr-defined]
+            page = _ADDRESS.sub("", pydoc._url_handler(self.path, "text/html"))  # type: ignore[attr-defined]
+            for folder in (sys.base_prefix, sys.prefix):  # where this machine keeps Python is no one's business
+                page = page.replace(folder, "/python")
             self._send(404 if "<title>Pydoc: Error - " in page else 200, "text/html", page)
 
     def _send(self, status: int, kind: str, text: str) -> None:
