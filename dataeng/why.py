@@ -71,7 +71,7 @@ def _number(value: float | None) -> str:
 def reason(row: dict[str, Any], addresses: dict[str, str] | None = None) -> str:
     """Why a row was dropped, in words: its rule, score, threshold and what it was matched with."""
     parts = [str(row.get("rule") or "no rule recorded")]
-    if row.get("score") is not None:
+    if row.get("score") is not None and row["score"] != row.get("similarity"):
         side = {"min": "below the minimum of", "max": "above the maximum of"}.get(row.get("bound") or "", "against")
         limit = "" if row.get("threshold") is None else f", {side} {_number(row['threshold'])}"
         parts.append(f"scored {_number(row['score'])}{limit}")
@@ -80,7 +80,8 @@ def reason(row: dict[str, Any], addresses: dict[str, str] | None = None) -> str:
     if row.get("matched") and row["matched"] != row.get("duplicate_of"):
         parts.append(f"matched {_named(row['matched'], addresses)}")
     if row.get("similarity") is not None:
-        parts.append(f"similarity {row['similarity']:.4f}")
+        limit = "" if row.get("threshold") is None else f" (threshold {_number(row['threshold'])})"
+        parts.append(f"similarity {row['similarity']:.4f}{limit}")
     return "; ".join(parts)
 
 
@@ -89,14 +90,14 @@ def _named(identifier: str, addresses: dict[str, str] | None) -> str:
     return f"{identifier} ({address})" if address else identifier
 
 
-def _facts(row: dict[str, Any], stage: Published) -> list[str]:
+def _facts(row: dict[str, Any], stage: Published, with_scores: bool) -> list[str]:
     """What a stage noted of a document that it passed on."""
     facts = []
     if row.get("language") and stage.manifest.tables:
         facts.append(f"language {row['language']} ({_number(row.get('language_score'))})")
     metadata = row.get("metadata") or {}
     facts += [f"{key} {value}" for key, value in metadata.items() if key.startswith("masked.") and value != "0"]
-    scores = row.get("scores") or {}
+    scores = (row.get("scores") or {}) if with_scores else {}
     facts += [f"{key} {_number(value)}" for key, value in scores.items()]
     return facts
 
@@ -113,7 +114,13 @@ def _new(details: list[str], seen: set[str]) -> list[str]:
     return fresh
 
 
-def describe(identifier: str, steps: Sequence[Step], stages: Sequence[Published], names: dict[str, str]) -> list[str]:
+def describe(
+    identifier: str,
+    steps: Sequence[Step],
+    stages: Sequence[Published],
+    names: dict[str, str],
+    with_scores: bool = True,
+) -> list[str]:
     """The lines that tell one document's way. ``names`` holds the addresses of ids that it is compared with."""
     first = steps[0].row
     place = f"{first['file']} at byte {first.get('offset') or 0:,}" if first.get("file") else ""
@@ -124,7 +131,7 @@ def describe(identifier: str, steps: Sequence[Step], stages: Sequence[Published]
     seen: set[str] = set()
     for step in steps:
         dropped = step.table == "dropped"
-        details = [reason(step.row, names)] if dropped else _new(_facts(step.row, step.stage), seen)
+        details = [reason(step.row, names)] if dropped else _new(_facts(step.row, step.stage, with_scores), seen)
         lines += _lines(step.stage.name, step.table.upper() if dropped else step.table, details, gap)
     last = steps[-1]
     following = [s for s in stages if last.stage.name in runs.input_names(s) and s.document_tables()]
@@ -152,7 +159,7 @@ def why(root: str, wanted: str) -> str:
         lines += ["For comparison", ""]
     for identifier, steps in others.items():
         if steps:
-            lines += [*describe(identifier, steps, stages, names), ""]
+            lines += [*describe(identifier, steps, stages, names, with_scores=False), ""]
     return "\n".join(_printable(line) for line in lines).rstrip()
 
 

@@ -80,14 +80,17 @@ def sweep(stages: Sequence[Published], recipe: Recipe) -> list[dict[str, Any]]:
     for stage in stages:
         details = stage.manifest.details
         if recipe.kind(stage.name) == "tune" and details.get("trials"):
-            trials = sorted(details["trials"], key=lambda trial: _sort_key(trial.get("metric")))
+            sign = -1 if details.get("mode") == "max" else 1
+            trials = sorted(details["trials"], key=lambda trial: _rank(trial, sign))
             keys = sorted({key for trial in trials for key in trial["config"]})
             found.append({"name": stage.name, **details, "trials": trials, "keys": keys})
     return found
 
 
-def _sort_key(value: Any) -> tuple[int, float]:
-    return (0, float(value)) if _number(value) else (1, 0.0)
+def _rank(trial: dict[str, Any], sign: int) -> tuple[bool, int, float]:
+    """Trials that went furthest first (fewer steps are no fair comparison), then the better; failed ones last."""
+    value = trial.get("metric")
+    return not _number(value), -int(trial.get("steps") or 0), sign * float(value or 0.0) if _number(value) else 0.0
 
 
 def evaluation(stages: Sequence[Published], recipe: Recipe) -> dict[str, Any]:

@@ -148,6 +148,15 @@ def test_what_was_gained_is_said_with_its_error(page: str) -> None:
     assert "50.6 %" in page
 
 
+@pytest.mark.parametrize(("mode", "order"), [("min", [2, 3, 1, 4]), ("max", [3, 2, 1, 4])])
+def test_a_trial_stopped_early_does_not_stand_first(tmp_path: Path, mode: str, order: list[int]) -> None:
+    facts = ((1, 0.1, 5), (2, 2.0, 10), (3, 3.0, 10), (4, None, 10))
+    trials = [{"config": {"a": number}, "metric": metric, "steps": steps} for number, metric, steps in facts]
+    synthetic.publish(tmp_path, "tune", details={"trials": trials, "mode": mode, "best": trials[1]})
+    sweep = summary(recipe_of(tmp_path))["sweeps"][0]
+    assert [trial["config"]["a"] for trial in sweep["trials"]] == order
+
+
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     synthetic.publish(tmp_path, "tune", details={"trials": [{"config": {"a": 1}, "metric": float("nan"), "steps": 1}]})
     main(recipe_of(tmp_path))
