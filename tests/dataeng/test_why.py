@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import synthetic
+from moto.server import ThreadedMotoServer
 
-from dataeng import runs
+from dataeng import runs, s3, storage
 from dataeng.cli import UserError
 from dataeng.document import Document, Verdict, digest, to_dropped, to_row
 from dataeng.why import why
@@ -106,3 +107,26 @@ def test_an_address_cannot_steer_the_terminal(tmp_path: Path) -> None:
 def test_a_root_without_stages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no stage with documents"):
         why(str(tmp_path), "anything")
+
+
+def test_a_root_on_s3_tells_the_same(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, rows = root
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3._client.cache_clear()
+    try:
+        s3.client().create_bucket(Bucket="bucket")
+        for entry in storage.list_files(str(path)):
+            storage.upload(entry.path, entry.path.replace(str(path), "s3://bucket/run"))
+        row = next(r for r in rows["dedup"] if r["duplicate_of"])
+        assert why("s3://bucket/run", row["url"]) == why(str(path), row["url"])
+        with pytest.raises(UserError, match="no such"):
+            why("s3://bucket/elsewhere", row["url"])
+    finally:
+        server.stop()
+        s3._client.cache_clear()
