@@ -3,6 +3,11 @@
 The score is that of the worst window, so that a long page is not excused by its clean part. The
 model beside this package (``dataeng/models/toxicity.ftz``, made by ``make classifiers``) knows
 English only: documents in other languages are left alone, those of unknown language are scored.
+
+Of the labelled crawl's pages and of 1,500 news articles (both unseen in training) these windows and
+thresholds take: 100 words at 0.8 all of the abusive, 0.05 % of the clean, 0.07 % of the news; 200
+words at 0.6 all, none, none; at 0.9, 97.5 % and 92 % of the abusive. The shorter window was chosen,
+as it finds abuse in a corner.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ class Config(Table):
     version: ClassVar[int] = 1
     libraries: ClassVar[tuple[str, ...]] = ("fasttext",)
 
-    threshold: float = Field(0.9, ge=0, le=1, description="Greatest probability of `label` in any window")
+    threshold: float = Field(0.8, ge=0, le=1, description="Greatest probability of `label` in any window")
     window_words: int = Field(100, ge=1, description="Words of a window")
     languages: list[str] = Field(["en"], description="ISO 639-1 codes that the model knows; empty: all")
     label: str = Field("toxic", description="The model's label for what is dropped")
