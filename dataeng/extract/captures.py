@@ -80,7 +80,7 @@ def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     try:
         body = body_of(message, config.page_bytes)
     except TooLarge:
-        return Page(None, {}, "too_large", None, config.page_bytes, "max")
+        return Page(None, {"too_large": "bytes"}, "too_large", None, config.page_bytes, "max")
     if not body.strip():
         return Page(None, {}, "empty", 0, config.minimum_characters, "min")
     content_type = message.headers.get("content-type", "")

@@ -42,6 +42,10 @@ class Page(NamedTuple):
     bound: str | None = None
 
 
+# A start tag with its quoted values; possessive, so that its cost is linear whatever the page holds.
+_START_TAG = re.compile(r"""<[a-zA-Z](?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')|=)*+""")
+_QUOTED = re.compile(r"""=\s*(?:"[^"]*"|'[^']*')""")
+_MOST_ATTRIBUTES = 500  # of one element: libxml2 compares each with all before it
 _TAG = re.compile(r"<[a-zA-Z/!]")
 _OPTIONS = Extractor(output_format="python", comments=False, tables=True, formatting=False, with_metadata=False)
 _SELECTORS: dict[str, tuple[etree.XPath, ...]] = {
@@ -110,10 +114,22 @@ def _resiliparse(_tree: Node, text: str) -> tuple[str, str]:
 _ENGINES = {"trafilatura": _trafilatura, "resiliparse": _resiliparse}
 
 
+def _attributes(text: str) -> int:
+    """About how many attributes the start tag with the most of them has."""
+    long = (tag[0] for tag in _START_TAG.finditer(text) if tag.end() - tag.start() > 2 * _MOST_ATTRIBUTES)
+    return max((len(_QUOTED.sub("= ", tag).split()) - 1 for tag in long), default=0)
+
+
+def _too_large(what: str, score: float, most: int) -> Page:
+    return Page(None, {"too_large": what}, "too_large", score, most, "max")
+
+
 def _from_html(task: Task, text: str, codec: str) -> Page:
     tags = sum(1 for _ in _TAG.finditer(text))
     if tags > 2 * task.nodes:  # an element has at most two tags: decided before anything is parsed
-        return Page(None, {}, "too_large", tags // 2, task.nodes, "max")
+        return _too_large("elements", tags // 2, task.nodes)
+    if (attributes := _attributes(text)) > _MOST_ATTRIBUTES:
+        return _too_large("attributes", attributes, _MOST_ATTRIBUTES)
     try:
         tree = load_html(text)
     except (etree.LxmlError, ValueError):
@@ -121,7 +137,7 @@ def _from_html(task: Task, text: str, codec: str) -> Page:
     if tree is None:
         return Page(None, {}, "empty", 0, task.minimum_characters, "min")
     if (nodes := _nodes(tree)) > task.nodes:
-        return Page(None, {}, "too_large", nodes, task.nodes, "max")
+        return _too_large("elements", nodes, task.nodes)
     if _deeper_than(tree, task.depth):
         return Page(None, {}, "too_deep", None, task.depth, "max")
     metadata = metadata_of(tree)
