@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import re
 import time
@@ -171,10 +172,13 @@ class Attempt:
 
 
 def is_whole(folder: str, manifest: Manifest) -> bool:
-    """Whether every file that a manifest names is there with its size."""
-    listed = {entry.path: entry.size for entry in storage.list_files(folder)}
-    named = [(storage.join(folder, f.path), f.bytes) for t in manifest.tables.values() for f in t.files]
-    return all(listed.get(path) == size for path, size in named)
+    """Whether every file that a manifest names is there with its size. Lists no more than the files' common folder."""
+    named = {f.path: f.bytes for t in manifest.tables.values() for f in t.files}
+    if not named:
+        return True
+    common = storage.join(folder, os.path.commonpath([os.path.dirname(path) for path in named]))
+    listed = {entry.path: entry.size for entry in storage.list_files(common)}
+    return all(listed.get(storage.join(folder, path)) == size for path, size in named.items())
 
 
 def begin(recipe: Recipe, name: str, inputs: Sequence[dict[str, Any]]) -> Attempt | Manifest:
