@@ -138,6 +138,13 @@ class Example(NamedTuple):
     mask: list[bool]
 
 
+class EncodedPair(NamedTuple):
+    """A comparison's two sides; the masks cover the last answer of each."""
+
+    chosen: Example
+    rejected: Example
+
+
 def encode_examples(tokenizer: Any, chats: Iterable[Messages], context: int) -> tuple[list[Example], int]:
     """Chats as examples of at most ``context`` tokens, and how many were longer and left out.
 

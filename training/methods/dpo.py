@@ -1,4 +1,4 @@
-"""Step `dpo`: direct preference optimisation (arXiv:2305.18290) on comparisons, without generation."""
+"""Step `dpo`: direct preference optimisation (arXiv:2305.18290), on comparisons given or drawn before training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from dataeng.recipe import Recipe
 from dataeng.tokens import chat
-from training import huggingface, parallel, posttrain
+from training import comparisons, huggingface, parallel, posttrain
+from training.comparisons import Drawn
 from training.context import Context
 from training.likelihood import only, token_log_probs
 from training.methods import reward
-from training.methods.reward import PairConfig
+from training.methods.reward import PairConfig, Pairs
+from training.rollouts import encode_prompts
 from training.trainer import Batch, Loss, Step, fit
 
 # B sequences (each pair's chosen one, then its rejected one), L tokens
@@ -29,22 +31,32 @@ class Config(PairConfig):
 
     reference: str | None = Field(None, description="The training step whose model is the reference; by default model")
     beta: float = Field(0.1, gt=0, description="Strength of the tie to the reference (arXiv:2305.18290, eq. 7)")
+    drawn: Drawn | None = Field(
+        None, description="Draw the pairs from the model itself, to the prompts of the data's table `train`"
+    )
     likelihood: float = Field(
         0.0, ge=0, description="Weight of the chosen answers' mean negative log-likelihood (arXiv:2404.19733, eq. 1)"
     )
 
 
+def _tables(config: Config) -> list[str]:
+    return ["train"] if config.drawn else ["preferences", "preferences_test"]
+
+
 def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
-    """The inputs that enter the fingerprint: model, reference and comparisons."""
+    """The inputs that enter the fingerprint: model, reference and comparisons or prompts."""
     config: Config = recipe.step(name)
-    return reward.pair_inputs(recipe, name, config.model, config.reference or config.model)
+    return [
+        *posttrain.model_inputs(recipe, name, config.model, config.reference or config.model),
+        *posttrain.data_inputs(recipe, name, config.data, _tables(config)),
+    ]
 
 
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
     models = [config.model, config.reference or config.model]
-    posttrain.check_inputs(recipe, name, coming, models, config.data, ["preferences", "preferences_test"])
+    posttrain.check_inputs(recipe, name, coming, models, config.data, _tables(config))
 
 
 def answer_log_probs(model: nn.Module, batch: Batch) -> Tensor:
@@ -82,6 +94,16 @@ def make_loss(reference: nn.Module, config: Config) -> Loss:
     return loss
 
 
+def _drawn(context: Context, drawn: Drawn, begin: posttrain.Start, model: nn.Module) -> Pairs:
+    """Pairs of the model's own answers."""
+    config: Config = context.config
+    rows = posttrain.data_rows(context.recipe, context.name, config.data, "train")[: drawn.prompts]
+    prompts, longer = encode_prompts(begin.tokenizer, rows, begin.architecture.context - drawn.new_tokens)
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    pairs = comparisons.draw(context, drawn, begin, model.eval(), prompts, dtype)
+    return Pairs(*comparisons.split(context.name, pairs, config.held_back), longer)
+
+
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
     attempt = context.begin(inputs(context.recipe, context.name))
@@ -91,10 +113,13 @@ def run(context: Context) -> None:
     begin = posttrain.start(context, config.model)
     other = posttrain.start(context, config.reference) if config.reference else begin
     longest = begin.architecture.context
-    pairs = reward.read_pairs(context.recipe, context.name, begin.tokenizer, longest)
+    model = posttrain.filled(context, begin.decoder, config, begin.state)
+    if config.drawn:
+        pairs = _drawn(context, config.drawn, begin, model)
+    else:
+        pairs = reward.read_pairs(context.recipe, context.name, begin.tokenizer, longest)
     width, pad = reward.pair_width(pairs, longest), chat.token_id(begin.tokenizer, chat.PAD)
     context.log("%d pairs, %d held back, %d too long", len(pairs.train), len(pairs.held_back), pairs.longer)
-    model = posttrain.filled(context, begin.decoder, config, begin.state)
     loss = make_loss(posttrain.frozen(context, other.decoder, config, other.state), config)
     others = reward.cut(context, pairs.held_back, width, pad, config.micro_batch)
 

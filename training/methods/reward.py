@@ -15,7 +15,7 @@ from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
 from training import huggingface, parallel, posttrain
 from training.context import Context
-from training.data.examples import Example, collate, order, pair_of
+from training.data.examples import EncodedPair, Example, collate, order, pair_of
 from training.model.decoder import Decoder
 from training.posttrain import Scored
 from training.settings import TrainerConfig
@@ -35,7 +35,7 @@ class PairConfig(TrainerConfig):
         description="A stage with tables `preferences` and `preferences_test`, or JSONL files; "
         "their contents enter the fingerprint",
     )
-    held_back: float = Field(0.1, gt=0, lt=1, description="Share of files' pairs that are held back, the last ones")
+    held_back: float = Field(0.1, gt=0, lt=1, description="Share of files' or drawn pairs that is held back, the last")
     batch: int = Field(32, ge=1, description="Pairs of one step")
     micro_batch: int = runtime(32, ge=1, description="Pairs that a worker takes at once")
 
@@ -44,13 +44,6 @@ class Config(PairConfig):
     """What to score with and from; the rest is every trainer's."""
 
     version: ClassVar[int] = 1
-
-
-class EncodedPair(NamedTuple):
-    """A comparison's two sides; the masks cover the last answer of each."""
-
-    chosen: Example
-    rejected: Example
 
 
 class Pairs(NamedTuple):
