@@ -57,7 +57,9 @@ class Config(Table):
     retries: int = Field(3, ge=0, le=10, description="Further tries after 429, 5xx and broken connections")
     response_bytes: int = Field(8 << 20, ge=1, description="Bytes of one body; the rest is cut off (WARC-Truncated)")
     timeout_seconds: float = Field(30.0, gt=0, description="Seconds for one response from connecting to its last byte")
-    user_agent: str = Field("millrace/0.1 (web crawler of the millrace project)", min_length=1, description="User-Agent")
+    user_agent: str = Field(
+        "millrace/0.1 (web crawler of the millrace project)", min_length=1, description="User-Agent"
+    )
     allow_private: bool = Field(False, description="Visit loopback and private networks too")
 
     @field_validator("seeds")
