@@ -14,10 +14,12 @@ _TRIES = 3
 _QUIET = {
     "RAY_AUTH_MODE": "token",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TQDM": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a recipe mean the same in the driver and its workers
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -59,6 +61,7 @@ def _start_local(cpus: int, object_store_bytes: int) -> None:
                 object_store_memory=object_store_bytes,
                 include_dashboard=False,
                 logging_level="WARNING",
+                logging_config=ray.LoggingConfig(log_level="ERROR"),
                 log_to_driver=True,
             )
             return
