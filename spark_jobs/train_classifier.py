@@ -10,6 +10,7 @@ import json
 import logging
 from collections import Counter
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
