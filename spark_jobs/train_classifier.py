@@ -56,7 +56,7 @@ def _examples(engine: Engine, config: Config) -> tuple[list[Example], int]:
     if not files:
         return examples, 0
     wanted = context.broadcast(np.unique(np.concatenate([logic.own_shingles(example) for example in examples])))
-    found = (
+    found: dict[str, Any] = (
         context.parallelize(files, len(files)).map(lambda path: logic.found_in_capture(path, wanted.value)).collect()
     )
     kept = logic.without(examples, np.unique(np.concatenate(found)))
@@ -71,7 +71,7 @@ def _published(
     storage.write_bytes(paths["model.ftz"], model)
     counts = {"trained": len(trained), "held_back": len(held), "excluded": excluded}
     by_class = Counter(f"{example.source}: {example.label}" for example in trained)
-    found = (
+    found: dict[str, Any] = (
         counts | {"bytes": len(model), "examples": dict(sorted(by_class.items()))} | logic.metrics(model, held, config)
     )
     storage.write_bytes(paths["metrics.json"], (json.dumps(found, indent=1) + "\n").encode())
