@@ -6,12 +6,14 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from dataeng import s3, storage
@@ -177,12 +179,15 @@ class Engine:
         for key, value in (settings | self.config.conf).items():
             builder = builder.config(key, value)
         log.info("spark: starting")
+        interrupt = signal.getsignal(signal.SIGINT)
         try:
             session = builder.getOrCreate()
         except Exception as error:
             if "Service 'sparkDriver'" in str(error) or "BindException" in str(error):
                 raise UserError(f"spark: cannot bind its driver's port: {str(error).splitlines()[0]}") from None
             raise
+        # PySpark's own handler asks the JVM over the connection that is waiting for it, and fails.
+        signal.signal(signal.SIGINT, interrupt)
         session.sparkContext.setLogLevel("ERROR")
         if uses_s3:
             _check_committer(session)
@@ -190,6 +195,18 @@ class Engine:
 
     def _is_local(self) -> bool:
         return (self.config.master or "local").startswith("local")
+
+    def abandon(self) -> None:
+        """End the JVM at once: after an interruption its connection still waits for the answer to a running job."""
+        self._session = None
+        process = getattr(SparkContext._gateway, "proc", None)
+        if process is None:  # spark-submit started us, and ends with us
+            return
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
     def stop(self) -> None:
         """End the session, if one was started."""
@@ -229,6 +246,9 @@ def job(step: Callable[[Engine, Recipe], Manifest | None]) -> None:
         engine = Engine(recipe)
         try:
             step(engine, recipe)
+        except KeyboardInterrupt:
+            engine.abandon()
+            raise
         finally:
             engine.stop()
 
