@@ -56,7 +56,7 @@ def _examples(engine: Engine, config: Config) -> tuple[list[Example], int]:
     if not files:
         return examples, 0
     wanted = context.broadcast(np.unique(np.concatenate([logic.own_shingles(example) for example in examples])))
-    found: dict[str, Any] = (
+    found = (
         context.parallelize(files, len(files)).map(lambda path: logic.found_in_capture(path, wanted.value)).collect()
     )
     kept = logic.without(examples, np.unique(np.concatenate(found)))
