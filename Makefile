@@ -64,7 +64,7 @@ bench: setup  ## print every figure of the README (hours; see benchmarks/)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 classifiers: setup  ## train the toxicity model that ships with the project, from DATA_DIR
-	@$(BIN)/python spark_jobs/train_classifier.py configs/classifiers.toml $(SET)
+	@$(BIN)/python spark_jobs/train_classifier.py configs/classifiers.toml train_classifier.data=$(DATA_DIR) $(SET)
 
 minio: setup  ## build a MinIO server for the S3 tests (needs Go)
 	@$(BIN)/python tests/tools.py minio
