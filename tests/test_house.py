@@ -41,9 +41,8 @@ def test_functions_are_short():
     for path in tracked(".py"):
         if path.relative_to(REPO).parts[0] not in PACKAGES:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
-                long.append(f"{path.relative_to(REPO)}: {node.name}")
+        functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+        long += [f"{path.relative_to(REPO)}: {f.name}" for f in functions if (f.end_lineno or 0) - f.lineno >= 60]
     assert not long
 
 
