@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from dataeng import stage, storage
-from dataeng.dedup.shingles import shingle_hashes
+from dataeng.dedup.minhash import shingles
 from dataeng.recipe import load
 
 REPO = Path(__file__).parent.parent
@@ -154,7 +154,7 @@ def equal_texts(run: Run) -> None:
 
 def similar_pairs(texts: list[str], least: float) -> list[tuple[int, int, float]]:
     """All pairs of texts with an exact shingle Jaccard of at least ``least``, from one sparse product."""
-    sets = [np.unique(shingle_hashes(text)) for text in texts]
+    sets = [shingles(text) for text in texts]
     vocabulary, columns = np.unique(np.concatenate(sets), return_inverse=True)
     sizes = np.array([len(s) for s in sets])
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -175,7 +175,7 @@ def near_duplicates(run: Run) -> None:
     by_text: dict[str, dict] = {}
     for row in sorted(run.rows["decontaminate", "kept"], key=lambda r: r["id"]):
         by_text.setdefault(exact_hash(row["text"]), row)
-    rows = [r for r in by_text.values() if len(np.unique(shingle_hashes(r["text"]))) >= config["minimum_shingles"]]
+    rows = [r for r in by_text.values() if len(shingles(r["text"])) >= config["minimum_shingles"]]
 
     def survivor(row: dict) -> str:
         return dropped[row["id"]]["duplicate_of"] if row["id"] in dropped else row["id"]
