@@ -124,7 +124,7 @@ class Scored(nn.Module):
         """The scalar (B, L) of each hidden state, in fp32 (bf16 has three digits)."""
         weight = self.get_parameter(f"{self.head}.weight")
         with torch.autocast(hidden_BLD.device.type, enabled=False):
-            return F.linear(hidden_BLD.float(), weight.float()).squeeze(-1)
+            return F.linear(hidden_BLD.float(), weight.float()).squeeze(-1).clone()  # FSDP wants no view
 
 
 def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> dict[str, Tensor]:
