@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +47,10 @@ def _models(found: dict[str, Any]) -> list[tuple[str, str]]:
     for one in found.get("training", []):
         value = one["last"].get("validation_loss")
         if value is not None:
-            rows.append((f"  {one['name']}", f"{value:,.4f}"))
+            shown = f"{value:,.4f}"
+            if one["kind"] == "pretrain":  # the loss of a token, so e to it is the validation perplexity
+                shown += f" (perplexity {math.exp(min(value, 50)):,.2f})"
+            rows.append((f"  {one['name']}", shown))
     rows = [("validation loss", ""), *rows] if rows else []
     models = found.get("evaluation", {}).get("models", [])
     perplexities = [(f"  {m['model']}", f"{m['perplexity']:,.2f}") for m in models if m.get("perplexity") is not None]
