@@ -172,7 +172,7 @@ def _checked(package: str, name: str, values: dict[str, Any]) -> Table:
     """The config of the rule module ``name`` of ``package``."""
     if not name.isidentifier() or not _has_module(f"{package}.{name}"):
         folder = Path(importlib.import_module(package).__path__[0])
-        known = sorted(p.stem for p in folder.glob("*.py") if "class Config(" in p.read_text())
+        known = sorted(p.stem for p in folder.glob("[a-z]*.py") if "class Config(" in p.read_text())
         raise KeyProblem(name, None, f"no such rule; known: {', '.join(known)}")
     config = getattr(importlib.import_module(f"{package}.{name}"), "Config", None)
     if config is None:
