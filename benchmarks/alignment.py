@@ -28,7 +28,7 @@ LIMIT_SECONDS = 600
 
 def command(module: str, recipe: str, arguments: Sequence[str], workers: int = 1) -> float:
     """Run a module on a recipe; its seconds."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, (os.cpu_count() or 1) // workers) if module == "training" else 1
     distributed = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"] if workers > 1 else []
     begun = time.monotonic()
     subprocess.run(
