@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,33 +25,33 @@ METHODS = {"grpo": "demo", "ppo": "ppo", "dpo": "dpo"}  # each with the recipe t
 LIMIT_SECONDS = 600
 
 
-def command(module: str, recipe: str, arguments: Sequence[str], workers: int = 1) -> float:
-    """Run a module on a recipe; its seconds."""
+def command(module: str, recipe: str, arguments: Sequence[str], workers: int = 1) -> None:
+    """Run a module on a recipe."""
     threads = max(1, (os.cpu_count() or 1) // workers) if module == "training" else 1
     distributed = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"] if workers > 1 else []
-    begun = time.monotonic()
     subprocess.run(
         [sys.executable, *distributed, "-m", module, str(REPOSITORY / "configs" / f"{recipe}.toml"), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         check=True,
     )
-    return time.monotonic() - begun
 
 
 def one_seed(run_root: str, root: str, seed: int, workers: int, more: Sequence[str]) -> dict[str, dict]:
-    """Every step of one seed; what the evaluation says of each model, with the seconds of its step."""
+    """Every step of one seed; what the evaluation says of each model, with the seconds that its step took."""
     common = [f"root={root}", f"seed={seed}"]
     command("dataeng.acquire.tasks", "demo", common)
     pretrained = f"sft.model={run_root}/pretrain"
-    seconds = {"sft": command("training", "demo", ["sft", *common, pretrained, *more], workers)}
-    seconds["reward"] = command("training", "demo", ["reward", *common, *more], workers)
+    command("training", "demo", ["sft", *common, pretrained, *more], workers)
+    command("training", "demo", ["reward", *common, *more], workers)
     for name, recipe in METHODS.items():
-        seconds[name] = command("training", recipe, [name, *common, *more], workers)
+        command("training", recipe, [name, *common, *more], workers)
     models = [f"{run_root}/pretrain", "sft", *METHODS]
     looked_at = f"evaluate.models={models}".replace("'", '"')
     command("training.evaluate", "demo", [*common, looked_at, "evaluate.tokens="])
+    seconds = {name: stage.need_manifest(root, name, "alignment").seconds for name in ("sft", *METHODS)}
     found = stage.need_manifest(root, "evaluate", "alignment").details["models"]
-    return {name: {**facts, "step_seconds": seconds.get(name)} for name, facts in found.items()}
+    short = {name.rpartition("/")[2]: facts for name, facts in found.items()}  # pretrain is named by its path
+    return {name: {**facts, "step_seconds": seconds.get(name)} for name, facts in short.items()}
 
 
 def problems(found: dict[str, dict]) -> list[str]:
