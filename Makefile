@@ -23,6 +23,7 @@ setup: .venv/.ready java  ## install everything into .venv (TORCH_BACKEND=cpu fo
 	@command -v c++ >/dev/null || { echo "setup: no C++ compiler: fasttext builds from source; install g++ (Debian: apt-get install g++)"; exit 2; }
 	@echo "setup: installing into .venv (about two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 ifeq ($(TORCH_BACKEND),)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock

@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import state_dict as dcp_state
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
 
 from dataeng import storage
@@ -182,10 +183,22 @@ class Checkpoints:
         files = _HashedFiles(storage.join(folder, manifest["attempt"]), known)
         reader = FileSystemReader(files.folder)
         reader.fs = files
+
+        def verify() -> None:  # before anything is loaded: half a checkpoint must not overwrite the weights
+            for name in sorted(known)[self.context.rank :: self.context.world]:
+                files.verified(name)
+
+        def load() -> None:
+            dcp.load(state, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
+
+        return self._problem(verify) or self._problem(load)
+
+    def _problem(self, action: Callable[[], None]) -> str | None:
+        """What went wrong in ``action`` on any rank, or None; a collective."""
         problem = None
         try:
-            dcp.load(state, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
-        except Exception as error:  # noqa: BLE001 — handed to all ranks, logged, and the one before is tried
+            action()
+        except (Exception, CheckpointException) as error:  # noqa: BLE001 — told to all ranks; the one before is tried
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return next((text for text in self.context.gather(problem) if text), None)
 

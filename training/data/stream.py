@@ -78,9 +78,7 @@ def micro_count(samples: int, rows_a_sample: int, size: int, world: int) -> int:
     return -(-most * rows_a_sample // size)
 
 
-def batches(
-    context: Context, plan: Plan, row_tokens: int, position: int, steps: int
-) -> Iterator[Step]:
+def batches(context: Context, plan: Plan, row_tokens: int, position: int, steps: int) -> Iterator[Step]:
     """The steps from ``position`` on, samples read ahead in chunks of some steps."""
     settings = context.config
     bytes_a_step = 8 * (plan.sample_tokens + 1) * -(-plan.batch // context.world)

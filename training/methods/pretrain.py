@@ -39,7 +39,7 @@ class Config(TrainerConfig):
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     data: str = Field("tokens", description="The stage whose token shards are read")
-    model: DecoderConfig = Field(default_factory=lambda: DecoderConfig.model_validate({}), description="The decoder's shape")
+    model: DecoderConfig = Field(DecoderConfig.model_validate({}), description="The decoder's shape")
     row_tokens: int | None = Field(
         None, ge=8, description="Tokens of a row (L), a divisor of sample_tokens; its default"
     )
