@@ -175,6 +175,7 @@ class Checkpoints:
                 )
                 return dict(manifest)
             self.context.log("%s: %s; going back to the checkpoint before", folder, problem)
+        optimizer.state.clear()  # asking for its state made one, as after a step: a new run must not begin with it
         return None
 
     def _load(self, state: dict[str, Any], folder: str, manifest: dict[str, Any]) -> str | None:
