@@ -83,6 +83,7 @@ def test_too_little_text_is_a_failure_that_publishes_nothing(spark, tmp_path, pu
 
 
 def test_an_empty_split_is_said(spark, tmp_path, published, caplog) -> None:
+    caplog.set_level("INFO", logger="millrace")
     published(tmp_path, "texts", corpus(3))
     run(tmp_path, validation=0.001, test=0)
     assert [record.getMessage() for record in caplog.records if "validation" in record.getMessage()] == [
