@@ -42,7 +42,7 @@ def start(recipe: Recipe) -> None:
         return
     settings = recipe.step("ray")
     if settings.address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=settings.address, logging_level="WARNING", log_to_driver=True)
+        ray.init(address=settings.address, logging_level=logging.WARNING, log_to_driver=True)
     else:
         log.info("ray: starting a local cluster of %d logical CPUs", logical_cpus(recipe))
         _start_local(logical_cpus(recipe), settings.object_store_bytes)
@@ -60,7 +60,7 @@ def _start_local(cpus: int, object_store_bytes: int) -> None:
                 num_cpus=cpus,
                 object_store_memory=object_store_bytes,
                 include_dashboard=False,
-                logging_level="WARNING",
+                logging_level=logging.WARNING,
                 logging_config=ray.LoggingConfig(log_level="ERROR"),
                 log_to_driver=True,
             )

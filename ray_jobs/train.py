@@ -49,7 +49,7 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
                 use_gpu=config.gpus_per_worker > 0,
                 resources_per_worker={key: value for key, value in resources.items() if value},
             ),
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[call-arg]  # the type of Ray Train V1 is found
                 name="train",
                 storage_path=folder,
                 failure_config=FailureConfig(max_failures=config.max_failures),
