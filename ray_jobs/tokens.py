@@ -15,13 +15,13 @@ log = logging.getLogger("millrace")
 
 
 def encoded(paths: list[str], encode: Any, batch_documents: int) -> Iterator[dict[str, Any]]:
-    """Rows with `path`, `source`, `id` and `tokens`, in any order: one pass of Ray Data over all files."""
+    """Rows with `path`, `source`, `id`, `repeat` and `tokens`, in any order: one pass of Ray Data over all files."""
     import ray.data
 
     system = storage.parquet_filesystem(paths[0])[0]
     plain = [storage.parquet_filesystem(path)[1] for path in paths]
     data = ray.data.read_parquet(plain, filesystem=system, include_paths=True)
-    texts = data.select_columns(["id", "source", "text", "path"])
+    texts = data.select_columns(["id", "source", "text", "metadata", "path"])
     batches = texts.map_batches(encode, batch_size=batch_documents, batch_format="numpy")
     return iter(batches.iter_rows())
 

@@ -22,6 +22,7 @@ SPLITS = ("train", "validation", "test")
 class Config(Table):
     """The tables to tokenise, and how long a sample is."""
 
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     input: str = Field("publish", description="The stage whose tables train, validation and test are tokenised")
@@ -32,7 +33,8 @@ class Config(Table):
 
 
 def encoder(tokenizer_path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that turns a batch's column `text` into `tokens` (bytes of uint32), end-of-text included.
+    """A function that turns a batch's `text` into `tokens` (bytes of uint32, end-of-text included), `metadata`
+    into `repeat` (how often the document is used).
 
     It can be pickled: the tokenizer is loaded where it first runs.
     """
@@ -56,7 +58,9 @@ class _Encoder:
         end = chat.token_id(self.tokenizer, chat.END_OF_TEXT)
         encoded = self.tokenizer.encode_batch_fast([str(text) for text in batch["text"]], add_special_tokens=False)
         tokens = [np.asarray([*item.ids, end], "<u4").tobytes() for item in encoded]
-        return {**{key: value for key, value in batch.items() if key != "text"}, "tokens": np.asarray(tokens, object)}
+        repeat = np.asarray([int(dict(pairs or ()).get("repeat", 1)) for pairs in batch["metadata"]], np.int64)
+        others = {key: value for key, value in batch.items() if key not in ("text", "metadata")}
+        return {**others, "repeat": repeat, "tokens": np.asarray(tokens, object)}
 
 
 class Spool:
@@ -64,7 +68,7 @@ class Spool:
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 — closed by __exit__
-        self.index: dict[str, list[tuple[str, str, int, int]]] = {}
+        self.index: dict[str, list[tuple[str, str, int, int, int]]] = {}
 
     def __enter__(self) -> Spool:
         return self
@@ -73,24 +77,30 @@ class Spool:
         self.file.close()
 
     def add(self, split: str, row: dict[str, Any]) -> None:
-        """Take in one document of a split: its `source`, `id` and `tokens` (bytes of uint32)."""
+        """Take in one document of a split: its `source`, `id`, `repeat` and `tokens` (bytes of uint32)."""
         place, data = self.file.tell(), bytes(row["tokens"])
         self.file.write(data)
-        self.index.setdefault(split, []).append((str(row["source"] or "text"), str(row["id"]), place, len(data)))
+        entry = (str(row["source"] or "text"), str(row["id"]), place, len(data), int(row["repeat"]))
+        self.index.setdefault(split, []).append(entry)
 
     def write(self, split: str, folder: str, config: Config, dtype: str) -> tuple[dict[str, Any], list[str]]:
-        """Write a split's shards in the order of source and id; its sources and the paths come back."""
+        """Write a split's shards in the order of source and id; its sources and the paths come back.
+
+        A document that is to be repeated comes once in each of as many rounds over its source.
+        """
         self.file.flush()
         sources: dict[str, Any] = {}
         paths: list[str] = []
         for name, entries in itertools.groupby(sorted(self.index.get(split, [])), key=lambda entry: entry[0]):
             writer = Writer(storage.join(folder, split, _folder_name(name)), dtype, config.shard_tokens)
-            last = ""
-            for _, identifier, place, size in entries:
-                if identifier == last:
-                    raise stage.Broken(f"tokens: the document {identifier} came twice")
-                writer.add(np.frombuffer(os.pread(self.file.fileno(), size, place), "<u4"))
-                last = identifier
+            documents = list(entries)
+            for before, after in itertools.pairwise(documents):
+                if before[1] == after[1]:
+                    raise stage.Broken(f"tokens: the document {after[1]} came twice")
+            for done in range(max(entry[4] for entry in documents)):
+                for _, _, place, size, repeat in documents:
+                    if done < repeat:
+                        writer.add(np.frombuffer(os.pread(self.file.fileno(), size, place), "<u4"))
             sources[name] = writer.close(config.sample_tokens).model_dump()
             paths += writer.paths
         return sources, paths

@@ -13,11 +13,12 @@ import pytest
 from dataeng import stage, tokens
 from dataeng.acquire import tasks
 from dataeng.recipe import Recipe
-from dataeng.tokens import tokenizer
+from dataeng.tokens import chat, shards, tokenizer
 
 MODEL = {"layers": 1, "width": 32, "heads": 2, "context": 64}
 PRETRAIN = {"max_steps": 2, "batch": 4, "micro_batch": 4, "precision": "fp32", "model": MODEL, "validation_samples": 4}
 SPACE = {"pretrain.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+REPEATED = 50  # each so many-th document of the training split is to be used three times
 TABLES = {
     "tasks": {"train": 400, "test": 24, "preferences": 0, "preferences_test": 0},
     "tokenizer": {"vocabulary": 400},
@@ -39,7 +40,9 @@ def _publish_texts(recipe: Recipe) -> None:
         path = folder / "data" / f"{split}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = {"id": [f"{i:05d}" for i in range(len(own))], "source": ["tasks"] * len(own), "text": own}
-        pq.write_table(pa.table(rows), path)
+        repeats = [[("repeat", "3")] if split == "train" and i % REPEATED == 0 else [] for i in range(len(own))]
+        metadata = pa.array(repeats, pa.map_(pa.string(), pa.string()))
+        pq.write_table(pa.table(rows).append_column("metadata", metadata), path)
         entries[split] = stage.file_table(str(folder), [str(path)])
     manifest = stage.Manifest(stage="publish", version=1, attempt="a", fingerprint="f", config={}, tables=entries)
     (folder / "manifest.json").write_bytes(manifest.encoded())
@@ -60,6 +63,21 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     pretrain.run(Context.single(made, "pretrain"))
     yield made
     cluster.stop()
+
+
+@pytest.mark.e2e
+def test_documents_are_tokenised_in_order_and_as_often_as_the_mixture_says(recipe: Recipe) -> None:
+    manifest = stage.need_manifest(recipe.root, "tokens", "test")
+    folder = str(Path(recipe.root, "tokens"))
+    table = stage.need_manifest(recipe.root, "publish", "test").tables["train"]
+    texts = pq.read_table(Path(recipe.root, "publish", table.files[0].path))["text"].to_pylist()
+    wanted = [*texts, *texts[::REPEATED], *texts[::REPEATED]]
+    stream = shards.open_split(folder, manifest.details, "train")["tasks"]
+    found = tokenizer.load(tokenizer.path_of(recipe.root, "tokenizer", "test")).decode(
+        stream.read(0, manifest.counts["train_tokens"]).tolist(), skip_special_tokens=False
+    )
+    assert found.split(chat.END_OF_TEXT)[:-1] == wanted
+    assert manifest.counts["train_documents"] == len(wanted)
 
 
 @pytest.mark.e2e

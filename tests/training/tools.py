@@ -73,7 +73,8 @@ def publish_tokens(recipe: Recipe, documents: int = 40, sources: tuple[str, ...]
     with Spool() as spool:
         for number in range(documents):
             row = {"id": f"{number:032x}", "source": sources[number % len(sources)], "text": text(number)}
-            row["tokens"] = encode({key: np.asarray([value], object) for key, value in row.items()})["tokens"][0]
+            batch = {key: np.asarray([value], object) for key, value in row.items()} | {"metadata": [None]}
+            row = {key: values[0] for key, values in encode(batch).items()}
             split = "validation" if number % 10 == 8 else "test" if number % 10 == 9 else "train"
             spool.add(split, row)
         written = {split: spool.write(split, attempt.data_folder, config, "<u2") for split in SPLITS}
