@@ -49,6 +49,10 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except UserError as error:
         status, message = 2, one_line(error)
     except KeyboardInterrupt:

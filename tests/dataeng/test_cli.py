@@ -61,3 +61,12 @@ def test_an_interruption_is_said_and_130(number: signal.Signals) -> None:
 def test_an_error_without_words_gives_its_type() -> None:
     assert one_line(KeyError()) == "KeyError"
     assert one_line(ValueError(" a\n b\t")) == "a b"
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    script = f"{HEAD}def main(arguments):\n    [print('line', n) for n in range(100_000)]\ncli.run(main)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
