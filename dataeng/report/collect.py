@@ -11,7 +11,7 @@ from dataeng import filter as filters
 from dataeng import runs
 from dataeng.filter.bounds import Limit
 from dataeng.recipe import KeyProblem, Recipe
-from dataeng.report import Config, documents, models
+from dataeng.report import Config, documents, groups, models
 from dataeng.runs import Published
 
 
@@ -52,6 +52,7 @@ def _of_documents(stages: list[Published], recipe: Recipe, config: Config) -> di
     rows = documents.funnel(stages)
     found: dict[str, Any] = {"documents": documents.totals(stages, rows), "funnel": rows}
     found["scores"], found["examples"], found["duplicates"], found["contamination"] = [], [], {}, {}
+    found["groups"], found["borders"] = groups.breakdowns(stages, config) if found["documents"] else {}, []
     for stage in stages:
         kind = recipe.kind(stage.name)
         limits = _limits(stage, recipe) if kind == "filter" else []
@@ -60,6 +61,7 @@ def _of_documents(stages: list[Published], recipe: Recipe, config: Config) -> di
             known = {one["score"] for one in found["scores"]}  # later stages carry the same scores on
             found["scores"] += [one for one in own if one["score"] not in known]
         found["examples"] += documents.examples(stage, config)
+        found["borders"] += groups.borders(stage, limits, config)
         if kind == "dedup" and "dropped" in stage.document_tables():
             found["duplicates"] = documents.duplicates(stage, config)
         if kind == "decontaminate":

@@ -50,7 +50,7 @@ def totals(stages: Sequence[Published], rows: Sequence[dict[str, Any]]) -> dict[
     return {"in": came, "kept": rows[-1]["kept"], "dropped": sum(r["dropped"] for r in rows), "dropped_by": reasons}
 
 
-def _sampled(stage: Published, table: str, columns: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
+def sampled(stage: Published, table: str, columns: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
     """At most about ``limit`` rows of a table, chosen by their ids (which are hashes)."""
     files = stage.manifest.tables[table].files
     total = sum(file.rows for file in files)
@@ -76,11 +76,11 @@ def distributions(stage: Published, limits: Sequence[bounds.Limit], limit: int) 
     for one in limits:
         limits_of[one.score].add((one.bound, float(one.threshold)))
     for table in [name for name in ("kept", "dropped") if name in stage.document_tables()]:
-        for row in _sampled(stage, table, ["id", "scores", "rule", "threshold", "bound"], limit):
+        for row in sampled(stage, table, ["id", "scores", "rule", "threshold", "bound"], limit):
             for name, value in row.get("scores", {}).items():
                 values[name][table].append(value)
             if row.get("rule") and row.get("threshold") is not None:
-                name = _score_of(row["rule"])
+                name = score_of(row["rule"])
                 limits_of[name].add((row["bound"] or "", row["threshold"]))
                 fallen[name] += 1
     found = [
@@ -90,7 +90,8 @@ def distributions(stage: Published, limits: Sequence[bounds.Limit], limit: int) 
     return sorted(found, key=lambda one: (-one["dropped"], one["score"]))
 
 
-def _score_of(rule: str) -> str:
+def score_of(rule: str) -> str:
+    """The score that a rule decides by, its bound left out."""
     return rule.removesuffix(".min").removesuffix(".max")
 
 
@@ -122,7 +123,7 @@ def examples(stage: Published, config: Config) -> list[dict[str, Any]]:
         return []
     chosen: dict[tuple[str, str], list[str]] = defaultdict(list)
     wanted = config.sample * 5
-    for row in _sampled(stage, "dropped", ["id", "rule", "bound"], wanted):
+    for row in sampled(stage, "dropped", ["id", "rule", "bound"], wanted):
         chosen[(row["rule"] or "", row.get("bound") or "")].append(row["id"])
     least = {key: heapq.nsmallest(config.examples, set(ids)) for key, ids in chosen.items()}
     columns = [name for name in _SHOWN if name != "text" or stage.name not in _RAW]
@@ -130,7 +131,7 @@ def examples(stage: Published, config: Config) -> list[dict[str, Any]]:
     rows = {row["id"]: row for row in runs.rows_where(stage, "dropped", "id", ids, columns)}
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for (rule, _), some in least.items():
-        groups[rule] += [_example(rows[identifier], config.example_characters) for identifier in some]
+        groups[rule] += [example(rows[identifier], config.example_characters) for identifier in some]
     counts = stage.manifest.dropped_by
     order = sorted(groups, key=lambda rule: (-counts.get(rule, 0), rule))
     texts = {rule: any(example.get("text") for example in groups[rule]) for rule in order}
@@ -138,7 +139,8 @@ def examples(stage: Published, config: Config) -> list[dict[str, Any]]:
     return [{"stage": stage.name, **one, "examples": groups[str(one["rule"])]} for one in facts]
 
 
-def _example(row: dict[str, Any], characters: int) -> dict[str, Any]:
+def example(row: dict[str, Any], characters: int) -> dict[str, Any]:
+    """A row as it is shown: its text masked and cut to ``characters``, its address masked, absent values left out."""
     text = row.pop("text", None)
     if text is not None:
         masked = " ".join(safe(text[: characters * 4 + 200]).split())

@@ -113,6 +113,43 @@ def test_histograms_hold_every_sampled_document(made: Made, found: dict[str, Any
     assert {("min", 3.0), ("max", 6.0), ("max", 10.0)} <= limits  # of dropped rows, and of the recipe
 
 
+def test_the_funnels_by_language_and_host_hold_every_document(made: Made, found: dict[str, Any], page: str) -> None:
+    rows = made[1]
+    for name in ("language", "host"):
+        breakdown = found["groups"][name]
+        assert breakdown["exact"]
+        for stage_name in rows:
+            fallen = sum(row["table"] == "dropped" for row in rows[stage_name])
+            assert sum(row["counts"].get(stage_name, 0) for row in breakdown["rows"]) == fallen
+        assert sum(row["counts"].get("kept", 0) for row in breakdown["rows"]) == len(rows["publish"])
+        assert sum(row["documents"] for row in breakdown["rows"]) == len(rows["extract"])
+        assert all(row["group"] in page for row in breakdown["rows"])
+    languages = Counter(row["language"] or "not known" for row in rows["publish"])
+    by_language = {row["group"]: row["counts"].get("kept", 0) for row in found["groups"]["language"]["rows"]}
+    assert {name: n for name, n in by_language.items() if n} == languages
+
+
+def test_groups_beyond_the_named_ones_are_summed(made: Made) -> None:
+    recipe = made[0]
+    few = summary(Recipe(recipe.path, recipe.root, 3, recipe.tables | {"report": {"groups": 1}}))["groups"]["host"]
+    assert [row["group"] for row in few["rows"]][1:] in ([], ["others"])
+    assert sum(row["documents"] for row in few["rows"]) == len(made[1]["extract"])
+
+
+def test_beside_each_threshold_stand_the_nearest_of_both_sides(made: Made, found: dict[str, Any]) -> None:
+    rows = made[1]["filter"]
+    assert found["borders"]
+    for border in found["borders"]:
+        score, threshold = border["score"], border["threshold"]
+        kept = sorted(
+            abs(r["scores"][score] - threshold) for r in rows if r["table"] == "kept" and score in r["scores"]
+        )
+        fell = [r for r in rows if documents.score_of(r["rule"] or "") == score and r["bound"] == border["bound"]]
+        nearest = sorted(abs(r["score"] - threshold) for r in fell)
+        assert [abs(e["value"] - threshold) for e in border["kept"]] == pytest.approx(kept[:3], abs=1e-5)
+        assert [abs(e["value"] - threshold) for e in border["dropped"]] == pytest.approx(nearest[:3], abs=1e-5)
+
+
 def test_a_sample_depends_on_ids_alone(made: Made, tmp_path: Path) -> None:
     rows = made[1]["filter"]
     for parts, folder in ((1, "a"), (5, "b")):
