@@ -5,29 +5,15 @@ All sums and products are modulo 2^64. Compiled once and kept beside the source 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
+
+from dataeng.jit import compiled
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd (Knuth, TAOCP 6.4)
 _BASE = np.uint64(0xD6E8FEB86659FD93)  # the polynomial's base: odd, bits evenly spread
 _SEPARATOR, _REMOVED, _ALONE = np.uint32(0), np.uint32(1), np.uint32(1 << 31)
-
-
-def compiled(*signatures: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``numba.njit`` with its cache where a folder can be written, without it elsewhere."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(list(signatures) or None, cache=True, **options)(function)
-        except RuntimeError as error:  # numba: no folder to keep compiled code in
-            if "cache" not in str(error):
-                raise
-            return numba.njit(list(signatures) or None, **options)(function)
-
-    return decorate
 
 
 @compiled("uint64(uint64)")

@@ -9,23 +9,20 @@ sentence is a stretch with a letter up to its end mark followed by white space, 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import replace
+from functools import cached_property
+from itertools import compress
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
-from dataeng.filter.fineweb import TERMINAL
-from dataeng.filter.words import words_of
+from dataeng.filter.scan import C4_END, TRAILING_OFF, Scan, scan
 from dataeng.recipe import Table
 
-_ENDS = (*TERMINAL, '"', "'", "”", "’", "»", "」", "』")
-_ELLIPSES = ("...", "…")
-_SENTENCE_END = re.compile(r"[.?!…]+[\"'”’»)\]]*\s+|[。！？｡]+[」』）”’]*|[।॥؟۔]+\s*")
 _NOTICES = {
     "en": ["terms of use", "terms and conditions", "privacy policy", "cookie policy", "use of cookies", "uses cookies",
            "use cookies"],
@@ -52,32 +49,57 @@ class Config(Table):
     curly_brackets_max: int | None = Field(0, ge=0, description="Most opening curly brackets; absent: any")
     sentences_min: int = Field(5, ge=0, description="Fewest sentences")
 
+    @cached_property
+    def limits(self) -> list[Limit]:
+        """The bounds in their published order."""
+        brackets = self.curly_brackets_max
+        return [
+            Limit("c4.lorem_ipsum", "max", self.lorem_ipsum_max),
+            *([] if brackets is None else [Limit("c4.curly_brackets", "max", brackets)]),
+            Limit("c4.sentences", "min", self.sentences_min),
+        ]
+
 
 def transform(document: Document, config: Config) -> Document:
     """The document without the lines that go; scores ``c4.lines_…`` count them by reason."""
-    phrases, kept, gone = config.notices.get(document.language or "", []), [], Counter[str]()
-    for line in (document.text or "").split("\n"):
-        reason = _reason(line.strip(), phrases, config)
-        if reason is None:
-            kept.append(line)
-        elif line.strip():
-            gone[f"c4.lines_{reason}"] += 1
-    counts = {name: float(number) for name, number in gone.items()}
-    return replace(document, text="\n".join(kept), scores=document.scores | counts)
+    text = document.text or ""
+    raw, seen = text.split("\n"), scan(text)
+    reasons = _by_form(seen, config) | _by_phrase(
+        raw, seen, text, config.notices.get(document.language or "", []), config
+    )
+    stay, counts = np.ones(len(seen.lines), bool), {}
+    for reason, goes in reasons.items():  # the first reason counts
+        number = int(np.count_nonzero(goes & stay))
+        stay &= ~goes
+        if number:
+            counts[f"c4.lines_{reason}"] = float(number)
+    kept = np.full(len(raw), not config.terminal_punctuation and config.line_words_min == 0)  # blank lines
+    kept[seen.line_numbers] = stay
+    left = text if kept.all() else "\n".join(compress(raw, kept.tolist()))
+    return replace(document, text=left, scores=document.scores | counts)
 
 
-def _reason(line: str, phrases: list[str], config: Config) -> str | None:
-    if config.terminal_punctuation and (not line.endswith(_ENDS) or line.endswith(_ELLIPSES)):
-        return "without_end"
-    words = words_of(line)
-    if len(words) < config.line_words_min:
-        return "short"
-    if max(map(len, words), default=0) > config.word_length_max:
-        return "long_word"
-    lowered = line.lower()
-    if config.javascript and "javascript" in lowered:
-        return "javascript"
-    return "notice" if any(phrase in lowered for phrase in phrases) else None
+def _by_form(seen: Scan, config: Config) -> dict[str, np.ndarray]:
+    """The lines that go by their words and ends, by reason."""
+    bounds_of_lines = np.append(np.searchsorted(seen.word_starts, seen.line_starts), len(seen.words))
+    reasons = {}
+    if config.terminal_punctuation:
+        reasons["without_end"] = (seen.line_flags & (C4_END | TRAILING_OFF)) != C4_END
+    reasons["short"] = np.diff(bounds_of_lines) < config.line_words_min
+    if seen.word_lengths.size and seen.word_lengths.max() > config.word_length_max:
+        reasons["long_word"] = np.maximum.reduceat(seen.word_lengths, bounds_of_lines[:-1]) > config.word_length_max
+    return reasons
+
+
+def _by_phrase(raw: list[str], seen: Scan, text: str, notices: list[str], config: Config) -> dict[str, np.ndarray]:
+    """The lines that go by what they say, by reason."""
+    lowered, reasons = text.lower(), {}
+    for reason, phrases in (("javascript", ["javascript"] if config.javascript else []), ("notice", notices)):
+        said = [phrase for phrase in phrases if phrase in lowered]
+        if said:
+            lines = (raw[number].lower() for number in seen.line_numbers.tolist())
+            reasons[reason] = np.fromiter((any(p in line for p in said) for line in lines), bool, len(seen.lines))
+    return reasons
 
 
 def scores(document: Document, config: Config) -> dict[str, float]:
@@ -86,24 +108,15 @@ def scores(document: Document, config: Config) -> dict[str, float]:
     return {
         "c4.lorem_ipsum": float(text.lower().count("lorem ipsum")),
         "c4.curly_brackets": float(text.count("{")),
-        "c4.sentences": float(sum(map(_sentences, text.split("\n")))),
+        "c4.sentences": float(scan(text).line_sentences.sum()),
     }
-
-
-def _sentences(line: str) -> int:
-    return sum(any(map(str.isalpha, part)) for part in _SENTENCE_END.split(line))
 
 
 def limits(config: Config) -> list[Limit]:
     """The bounds in their published order."""
-    brackets = config.curly_brackets_max
-    return [
-        Limit("c4.lorem_ipsum", "max", config.lorem_ipsum_max),
-        *([] if brackets is None else [Limit("c4.curly_brackets", "max", brackets)]),
-        Limit("c4.sentences", "min", config.sentences_min),
-    ]
+    return config.limits
 
 
 def decide(found: dict[str, float], config: Config) -> Verdict:
     """The first bound that fails."""
-    return bounds.decide(found, limits(config))
+    return bounds.decide(found, config.limits)

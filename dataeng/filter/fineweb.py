@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
-from dataeng.filter.words import columns, lines_of, words_of
+from dataeng.filter.repeats import copies
+from dataeng.filter.scan import SENTENCE, scan
 from dataeng.recipe import Table
-
-TERMINAL = tuple(".?!…。！？｡．।॥؟۔։።၊။។៕܀")
-CLOSING = "\"'”’»›)]}」』）】"
 
 
 class Config(Table):
@@ -37,20 +36,15 @@ class Config(Table):
 def scores(document: Document, config: Config) -> dict[str, float]:
     """Every score of the document, named ``fineweb.…``."""
     text = document.text or ""
-    lines = lines_of(text)
-    n_lines = max(len(lines), 1)
-    copies = sum(map(len, lines)) - sum(map(len, set(lines)))
+    seen = scan(text)
+    n_lines = max(len(seen.lines), 1)
+    _, copied, total = copies(seen.lines, seen.line_lengths)
     return {
-        "fineweb.line_punctuation": sum(map(ends_sentence, lines)) / n_lines,
-        "fineweb.short_lines": sum(columns(line) <= config.short_line_columns for line in lines) / n_lines,
-        "fineweb.duplicate_line_characters": copies / max(sum(map(len, lines)), 1),
-        "fineweb.newlines_per_word": text.count("\n") / max(len(words_of(text)), 1),
+        "fineweb.line_punctuation": int(np.count_nonzero(seen.line_flags & SENTENCE)) / n_lines,
+        "fineweb.short_lines": int(np.count_nonzero(seen.line_columns <= config.short_line_columns)) / n_lines,
+        "fineweb.duplicate_line_characters": copied / max(total, 1),
+        "fineweb.newlines_per_word": text.count("\n") / max(len(seen.words), 1),
     }
-
-
-def ends_sentence(line: str) -> bool:
-    """Whether a line ends in punctuation, closing quotes and brackets aside."""
-    return line.endswith(TERMINAL) or line.rstrip(CLOSING).endswith(TERMINAL)
 
 
 def limits(config: Config) -> list[Limit]:

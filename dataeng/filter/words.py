@@ -15,15 +15,27 @@ from itertools import count
 
 import numpy as np
 
-# Ranges for regular expressions: Han with kana; Thai and Lao, Burmese, Khmer; marks that join a word before.
-_HAN = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-_SOUTH_EAST = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_MARKS = r"\u3001\u3002\u3008-\u3011\u3014-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
-_HANGUL = r"\uac00-\ud7a3"
-_PIECE = re.compile(f"(?:[{_HAN}]{{1,2}}|[{_SOUTH_EAST}]{{1,4}})[{_MARKS}]*")
-_UNSPACED = re.compile(f"[{_HAN}{_SOUTH_EAST}]")
-_WIDE = re.compile(f"[{_HAN}{_HANGUL}]")
-_SYLLABLE = re.compile(f"[{_HANGUL}]")
+# Ranges of code points: Han with kana; Thai and Lao, Burmese, Khmer; marks that join a word before; Hangul.
+HAN = (
+    *((0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
+    (0x20000, 0x3FFFF),
+)
+SOUTH_EAST = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))
+MARKS = (
+    *((0x3001, 0x3002), (0x3008, 0x3011), (0x3014, 0x301F), (0xFF01, 0xFF0F), (0xFF1A, 0xFF20), (0xFF3B, 0xFF40)),
+    (0xFF5B, 0xFF65),
+)
+HANGUL = ((0xAC00, 0xD7A3),)
+
+
+def _class(*ranges: tuple[int, int]) -> str:
+    return "".join(f"\\U{start:08x}-\\U{end:08x}" for start, end in ranges)
+
+
+_PIECE = re.compile(f"(?:[{_class(*HAN)}]{{1,2}}|[{_class(*SOUTH_EAST)}]{{1,4}})[{_class(*MARKS)}]*")
+_UNSPACED = re.compile(f"[{_class(*HAN, *SOUTH_EAST)}]")
+_WIDE = re.compile(f"[{_class(*HAN, *HANGUL)}]")
+_SYLLABLE = re.compile(f"[{_class(*HANGUL)}]")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
