@@ -35,9 +35,15 @@ def entries(step: str, named: Iterable[Named]) -> list[dict[str, Any]]:
     return files
 
 
-def counts_row(name: str, source: str, captures: int, damaged: int, skipped: int) -> Row:
-    """The row of table ``captures`` that says what was read of one file: an independent count of what came in."""
+def counts_row(
+    name: str, source: str, captures: int, damaged: int, skipped: int, more: dict[str, float] | None = None
+) -> Row:
+    """The row of table ``captures`` that says what was read of one file: an independent count of what came in.
+
+    ``more`` are further numbers, which the stage's manifest adds up over files in its details.
+    """
     counts = {"captures": str(captures), "damaged": str(damaged), "skipped": str(skipped)}
+    counts |= {key: str(value) for key, value in (more or {}).items()}
     return to_row(Document(digest("captures", name), None, source=source, metadata=counts, file=name), "captures")
 
 

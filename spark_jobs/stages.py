@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -84,18 +85,19 @@ def measure(session: SparkSession, paths: Sequence[str]) -> list[FileFacts]:
     return session.sparkContext.parallelize(paths, min(len(paths), 256)).map(stage.measure).collect()
 
 
-def _captures(paths: Sequence[str]) -> tuple[int, int]:
-    """What the rows of table ``captures`` counted while reading: records and damage in, and skipped."""
+def _captures(paths: Sequence[str]) -> tuple[int, int, dict[str, float]]:
+    """What the rows of table ``captures`` counted while reading: records and damage in, skipped, and what else."""
     import pyarrow.parquet as pq
 
-    came, skipped = 0, 0
+    came, skipped, more = 0, 0, Counter[str]()
     for path in paths:
         system, inner = storage.parquet_filesystem(path)
         for pairs in pq.read_table(inner, filesystem=system, columns=["metadata"])["metadata"].to_pylist():
             counts = dict(pairs)
-            came += int(counts["captures"]) + int(counts["damaged"])
-            skipped += int(counts["skipped"])
-    return came, skipped
+            came += int(counts.pop("captures")) + int(counts.pop("damaged"))
+            skipped += int(counts.pop("skipped"))
+            more.update({key: json.loads(value) for key, value in counts.items()})
+    return came, skipped, {key: round(value, 4) for key, value in sorted(more.items())}
 
 
 def commit(
@@ -107,7 +109,9 @@ def commit(
     """
     facts = measure(session, [*write(frame, attempt.data_folder), *attempt.also])
     captured = [fact.path for fact in facts if fact.table == "captures"]
-    rows_in, skipped = (came[0], 0) if came else _captures(captured)
+    rows_in, skipped, details = (came[0], 0, {}) if came else _captures(captured)
+    if details:
+        more["details"] = details | more.get("details", {})
     counts = stage.check_balance(attempt, facts, rows_in, came[1] if came else None)
     rules = stage.dropped_by(facts)
     manifest = attempt.manifest(

@@ -11,6 +11,7 @@ from dataeng import stage, storage, warc
 from dataeng.cli import UserError
 from dataeng.document import Document, Verdict, capture_id, to_dropped, to_row
 from dataeng.extract import Config
+from dataeng.extract.engines import check_counts
 from dataeng.extract.limits import Failed, Limited, Raised, kept
 from dataeng.extract.page import Page, Task
 from dataeng.extract.payload import Message, TooLarge, body_of, message_of
@@ -87,7 +88,10 @@ def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     utf16 = "utf-16" in content_type.lower()
     if (not utf16 and _is_binary(body)) or (message.content_type is None and b"<" not in body[:_SNIFFED]):
         return Page(None, {"content_type": message.content_type or "", "bytes": "binary"}, "content_type")
-    task = Task(body, content_type, config.nodes, config.depth, config.minimum_characters, config.engine)
+    check = int(id_of(capture)[:8], 16) < config.check_share * 2**32
+    url = capture.url or "" if ":" in config.engine else ""
+    caps = (config.nodes, config.depth, config.minimum_characters)
+    task = Task(body, content_type, *caps, config.engine, check, url)
     key = _memory.key(task)
     if (page := _memory.pages.get(key)) is None:
         page = _run(worker, task)
@@ -105,13 +109,18 @@ def _run(worker: Limited, task: Task) -> Page:
         return Page(None, {"error": str(raised)}, "error")
 
 
-def row_of(capture: Capture, page: Page, source: str) -> Row:
-    """The row of a capture of which ``page`` came."""
+def id_of(capture: Capture) -> str:
+    """The id of a capture's document."""
     own_id = capture.record_id
     if capture.index and not own_id:
         own_id = f"{capture.file}#{capture.offset}.{capture.index}"
+    return capture_id(own_id, capture.file, capture.offset)
+
+
+def row_of(capture: Capture, page: Page, source: str) -> Row:
+    """The row of a capture of which ``page`` came."""
     document = Document(
-        capture_id(own_id, capture.file, capture.offset),
+        id_of(capture),
         page.text,
         url=capture.url,
         source=source,
@@ -143,16 +152,20 @@ def extract_file(path: str, name: str, config: Config, worker: Limited | None = 
     """The rows of one capture file, ``name`` being its ``file``; last comes its row of table ``captures``."""
     worker = worker or kept(_WORK, config.cpu_seconds, config.memory_bytes)
     counts = Counter({"captures": 0, "damaged": 0, "skipped": 0})
+    agreements: list[float] = []
     for item in warc.read(path, name, config.record_bytes):
         if isinstance(item, Capture):
             counts["captures"] += 1
-            yield row_of(item, page_of(item, config, worker), config.source)
+            page = page_of(item, config, worker)
+            agreements += [float(page.metadata["extract_agreement"])] if "extract_agreement" in page.metadata else []
+            yield row_of(item, page, config.source)
         elif isinstance(item, Damage):
             counts["damaged"] += 1
             yield _damaged_row(item, config.source)
         else:
             counts["skipped"] += 1
-    yield counts_row(name, config.source, counts["captures"], counts["damaged"], counts["skipped"])
+    check = check_counts(agreements)
+    yield counts_row(name, config.source, counts["captures"], counts["damaged"], counts["skipped"], check)
 
 
 def input_files(recipe: Recipe, config: Config) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ import re
 from typing import Any, NamedTuple
 
 from lxml import etree
-from trafilatura.core import bare_extraction
-from trafilatura.settings import Extractor
-from trafilatura.utils import load_html
 
 from dataeng.extract.charset import decode
-from dataeng.extract.tidy import one_line, tidy
+from dataeng.extract.engines import agreement, engine_of, reference
+from dataeng.extract.metadata import metadata_of
+from dataeng.extract.quick.tree import load
+from dataeng.extract.repair import repaired
+from dataeng.extract.tidy import tidy
 
 for _name in ("trafilatura", "htmldate", "justext", "charset_normalizer", "courlan"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -28,7 +29,9 @@ class Task(NamedTuple):
     nodes: int
     depth: int
     minimum_characters: int
-    engine: str = "trafilatura"
+    engine: str = "quick"
+    check: bool = False  # compare the text with plain trafilatura's
+    url: str = ""  # for a user's engine only: others are given none
 
 
 class Page(NamedTuple):
@@ -47,42 +50,6 @@ _START_TAG = re.compile(r"""<[a-zA-Z](?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')|=)*+"
 _QUOTED = re.compile(r"""=\s*(?:"[^"]*"|'[^']*')""")
 _MOST_ATTRIBUTES = 500  # of one element: libxml2 compares each with all before it
 _TAG = re.compile(r"<[a-zA-Z/!]")
-_OPTIONS = Extractor(output_format="python", comments=False, tables=True, formatting=False, with_metadata=False)
-_SELECTORS: dict[str, tuple[etree.XPath, ...]] = {
-    "title": (
-        etree.XPath("//meta[@property='og:title']/@content"),
-        etree.XPath("//head/title//text()"),
-        etree.XPath("//h1[1]//text()"),
-    ),
-    "author": (
-        etree.XPath(
-            "//meta[@name='author' or @name='Author' or @property='article:author' or @name='dc.creator']/@content"
-        ),
-        etree.XPath("//a[@rel='author'][1]//text()"),
-    ),
-    "date": (
-        etree.XPath("//meta[@property='article:published_time' or @name='date' or @itemprop='datePublished']/@content"),
-        etree.XPath("//time[@datetime][1]/@datetime"),
-    ),
-    "licence": (etree.XPath("//*[self::a or self::link][@rel='license']/@href"),),
-    "declared_language": (
-        etree.XPath("/html/@lang | /html/@*[local-name()='lang']"),
-        etree.XPath("//meta[translate(@http-equiv, 'CONTEL', 'contel')='content-language']/@content"),
-    ),
-}
-
-
-def metadata_of(tree: Node) -> dict[str, str]:
-    """Title, author, date, licence and declared language where a page states them."""
-    found = {}
-    for name, paths in _SELECTORS.items():
-        for path in paths:
-            values = path(tree)
-            text = one_line("".join(values) if name == "title" else next(iter(values), ""))
-            if text:
-                found[name] = text
-                break
-    return found
 
 
 def _nodes(tree: Node) -> int:
@@ -98,20 +65,6 @@ def _deeper_than(tree: Node, depth: int) -> bool:
         if not level:
             return False
     return bool(level)
-
-
-def _trafilatura(tree: Node, _text: str) -> tuple[str, str]:
-    document = bare_extraction(tree, options=_OPTIONS)
-    return (getattr(document, "text", None) or "") if document is not None else "", "trafilatura"
-
-
-def _resiliparse(_tree: Node, text: str) -> tuple[str, str]:
-    from resiliparse.extract.html2text import extract_plain_text
-
-    return extract_plain_text(text, main_content=True, alt_texts=False), "resiliparse"
-
-
-_ENGINES = {"trafilatura": _trafilatura, "resiliparse": _resiliparse}
 
 
 def _attributes(text: str) -> int:
@@ -130,26 +83,37 @@ def _from_html(task: Task, text: str, codec: str) -> Page:
         return _too_large("elements", tags // 2, task.nodes)
     if (attributes := _attributes(text)) > _MOST_ATTRIBUTES:
         return _too_large("attributes", attributes, _MOST_ATTRIBUTES)
-    try:
-        tree = load_html(text)
-    except (etree.LxmlError, ValueError):
-        tree = None
+    tree = load(text)
     if tree is None:
         return Page(None, {}, "empty", 0, task.minimum_characters, "min")
     if (nodes := _nodes(tree)) > task.nodes:
         return _too_large("elements", nodes, task.nodes)
     if _deeper_than(tree, task.depth):
         return Page(None, {}, "too_deep", None, task.depth, "max")
-    metadata = metadata_of(tree)
-    found, path = _ENGINES[task.engine](tree, text)
-    return Page(tidy(found), metadata | {"extract_path": path, "charset": codec})
+    return _extracted(task, tree, text, metadata_of(tree, text) | {"charset": codec})
+
+
+def _clean(text: str, metadata: dict[str, str]) -> Page:
+    """A page of repaired, tidied text."""
+    text, lines = repaired(text)
+    return Page(tidy(text), metadata | ({"repaired_lines": str(lines)} if lines else {}))
+
+
+def _extracted(task: Task, tree: Node, text: str, metadata: dict[str, str]) -> Page:
+    """The page's main text, by the engine asked for."""
+    plain = reference(tree) if task.check and task.engine != "trafilatura" else None
+    found, path = engine_of(task.engine)(tree, text, task.url)
+    page = _clean(found, metadata | {"extract_path": path})
+    if plain is not None:
+        page.metadata["extract_agreement"] = f"{agreement(page.text or '', _clean(plain, {}).text or ''):.4f}"
+    return page
 
 
 def work(task: Task) -> Page:
     """The page's main text with its metadata, or why there is none."""
     text, codec = decode(task.body, task.content_type)
     if task.content_type.lower().startswith("text/plain"):
-        page = Page(tidy(text), {"extract_path": "plain", "charset": codec})
+        page = _clean(text, {"extract_path": "plain", "charset": codec})
     else:
         page = _from_html(task, text, codec)
     if page.rule is None and len(page.text or "") < task.minimum_characters:
