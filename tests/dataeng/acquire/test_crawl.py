@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 import time
+import uuid
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -14,7 +15,8 @@ from pydantic import ValidationError
 
 from dataeng import stage, warc
 from dataeng.acquire import crawl, pydoc_site
-from dataeng.acquire.crawl import Config, normal, run_crawl
+from dataeng.acquire.crawl import Config, run_crawl
+from dataeng.acquire.links import normal
 from dataeng.cli import UserError
 from dataeng.extract.payload import body_of, message_of
 from dataeng.recipe import Recipe
@@ -106,10 +108,15 @@ def config(seed: str, **more) -> Config:
     return Config(**values | {"exclude": ["/skip/", "/slow", "/endless", "/down"]} | more)
 
 
+def folder_in(tmp_path):
+    folder = tmp_path / uuid.uuid4().hex
+    folder.mkdir()
+    return folder
+
+
 def crawled(tmp_path, site, **more):
-    path = tmp_path / "c.warc.gz"
-    counts = run_crawl(config(site, **more), path)
-    items = list(warc.read(str(path)))
+    files, counts = run_crawl(config(site, **more), folder_in(tmp_path))
+    items = [item for path in files for item in warc.read(str(path))]
     return counts, items, {item.url.removeprefix(site.rstrip("/")): item for item in items if isinstance(item, Capture)}
 
 
@@ -139,8 +146,8 @@ def test_what_is_visited_and_recorded(tmp_path, site):
 
 
 def test_each_record_is_one_gzip_member(tmp_path, site):
-    _, items, _ = crawled(tmp_path, site)
-    data = (tmp_path / "c.warc.gz").read_bytes()
+    files, _ = run_crawl(config(site), folder_in(tmp_path))
+    data, items = files[0].read_bytes(), list(warc.read(str(files[0])))
     for item in items:
         assert gzip.decompress(data[item.offset : item.offset + item.length]).startswith(b"WARC/1.1\r\n")
 
@@ -182,12 +189,12 @@ def test_the_delay_is_kept_between_requests_to_a_host(tmp_path, site):
 
 def test_private_networks_need_leave(tmp_path, site):
     with pytest.raises(UserError, match="allow_private"):
-        run_crawl(config(site, allow_private=False), tmp_path / "c.warc.gz")
+        run_crawl(config(site, allow_private=False), folder_in(tmp_path))
 
 
 def test_a_host_that_does_not_answer_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="nothing could be fetched"):
-        run_crawl(config("http://127.0.0.1:1/", retries=0), tmp_path / "c.warc.gz")
+        run_crawl(config("http://127.0.0.1:1/", retries=0), folder_in(tmp_path))
 
 
 @pytest.mark.parametrize("values", [{"seeds": ["ftp://x/"]}, {"seeds": []}, {"seeds": ["http://x/"], "include": ["("]}])
@@ -222,9 +229,8 @@ def test_addresses_are_compared_in_one_form(url, expected):
 def test_the_embedded_site_has_stable_records(tmp_path):
     settings = {"depth": 1, "include": [r"/(json|this|antigravity|os|nonsense)\.html$"]}
     seen = []
-    for name in ("one", "two"):
-        path = tmp_path / f"{name}.warc.gz"
-        run_crawl(config(crawl.EMBEDDED, **settings), path)
+    for _ in range(2):
+        (path,), _ = run_crawl(config(crawl.EMBEDDED, allow_private=False, **settings), folder_in(tmp_path))
         seen.append({c.url: (c.record_id, message_of(c).body) for c in warc.read(str(path)) if isinstance(c, Capture)})
     assert seen[0] == seen[1]
     root = f"http://{pydoc_site.HOST}/"
