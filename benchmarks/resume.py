@@ -54,13 +54,20 @@ def newest_checkpoint(root: Path) -> int:
     return max((int(path.parent.name.removeprefix("step-")) for path in found), default=0)
 
 
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, whatever their sessions (torchrun gives each worker one of its own)."""
+    children = [int(text) for path in Path(f"/proc/{pid}/task").glob("*/children") for text in path.read_text().split()]
+    return [pid, *(found for child in children for found in descendants(child))]
+
+
 def kill(process: subprocess.Popen, root: Path, step: int) -> int:
     """SIGKILL to all processes once the step is logged; the newest checkpoint at that moment."""
     while process.poll() is None and not any(row["step"] >= step for row in rows(root)):
         time.sleep(0.05)
     if process.poll() is not None:
         raise UserError(f"resume: the run ended with status {process.returncode} before step {step}")
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in descendants(process.pid):
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     return newest_checkpoint(root)
 
