@@ -47,7 +47,11 @@ def _resiliparse(_tree: Node, page: str, _url: str) -> tuple[str, str]:
 def _quick(tree: Node, page: str, _url: str) -> tuple[str, str]:
     from dataeng.extract import quick
 
-    text, whose = quick.extract(tree, page)
+    try:
+        text, whose = quick.extract(tree, page)
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        log.warning("quick: %s: a page goes to plain trafilatura", type(error).__name__)
+        return _trafilatura(quick.load(page), "", "")
     return text, f"quick:{whose}"
 
 

@@ -2,7 +2,7 @@
 
 The order of the steps and what they decide are trafilatura's own. What differs: rules on tags and attributes
 are run once for each kind of element (`verdicts`), the tree is cleaned inside libxml2 (`tree`), copies are made
-where a step needs them, and the general algorithms (`compare`) are asked only where their answer can matter.
+where a step needs them, and the general algorithms (`rivals`) are asked only where their answer can matter.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from trafilatura import core
 from trafilatura.settings import Extractor
 from trafilatura.xml import xmltotxt
 
+from dataeng.extract.quick import body as body_rules
+from dataeng.extract.quick import rivals
+from dataeng.extract.quick import tree as tree_rules
 from dataeng.extract.quick.body import main_text
-from dataeng.extract.quick.compare import compare, rescued
-from dataeng.extract.quick.tree import load, most_text, page_text, prepared, without_extras
+from dataeng.extract.quick.rivals import compare, most_of, rescued
+from dataeng.extract.quick.tree import load, page_text, pieces, prepared, without_extras
 from dataeng.extract.quick.verdicts import Node
 
 _OPTIONS = Extractor(output_format="python", comments=False, tables=True, formatting=False, with_metadata=False)
@@ -53,17 +56,26 @@ def _escalated(raw: Node, most: int, length: int) -> tuple[Node, str, str] | Non
     return None
 
 
+def forget() -> None:
+    """Forget the verdicts on earlier pages' names; it changes no result, only what the next page costs."""
+    rivals.forget()
+    for verdicts in (body_rules.BODIES, body_rules.UNWANTED, tree_rules.RAW, tree_rules.MEASURED):
+        verdicts.forget()
+
+
 def extract(tree: Node, page: str) -> tuple[str, str]:
     """A page's main text and whose it is; ``page`` is the text that ``tree`` was parsed from. Changes the tree."""
     forum = _FORUM in page and core._forum_thread_page(tree)
     raw = without_extras(tree, forum)
-    most = most_text(raw)
+    known = list(raw.iter())  # kept, since an element that is known to Python is found again faster
+    most = most_of(known[0])
     body, text, whose = _own(raw, most, _OPTIONS)
     if len(text) < _OPTIONS.min_extracted_size:
         base, base_text = _baseline(raw, page, forum)
         if len(base_text) > len(text):
             body, text, whose = base, base_text, "baseline"
     least = len(text) / core.ESCALATION_PAGE_SHARE
-    if 0 < len(text) < core.ESCALATION_MAX_LENGTH and least < most and least < page_text(copy(raw)):
+    few = 0 < len(text) < core.ESCALATION_MAX_LENGTH and (least < most or least < most + pieces(raw))
+    if few and least < page_text(copy(raw)):
         body, text, whose = _escalated(raw, most, len(text)) or (body, text, whose)
     return ("" if len(text) < _OPTIONS.min_output_size else xmltotxt(body, False)), whose

@@ -25,22 +25,17 @@ from dataeng.extract.quick.verdicts import Node, Verdicts
 _EVERY = [  # each of these expressions selects the first element of its kind; here all of them
     etree.XPath(path.path.replace("[1]", ""), namespaces={"re": xpaths.REGEXP_NS}) for path in xpaths.BODY_XPATH
 ]
-_BODIES = [Verdicts([path], ("article", "div", "main", "section")) for path in _EVERY]
+BODIES = Verdicts(_EVERY)
 _RULES = (*xpaths.OVERALL_DISCARD_XPATH, *xpaths.DISCARD_IMAGE_ELEMENTS, *xpaths.TEASER_DISCARD_XPATH)
-_UNWANTED = Verdicts(_RULES)
+UNWANTED = Verdicts(_RULES)
 _OVERALL = (1 << len(xpaths.OVERALL_DISCARD_XPATH)) - 1
 _ALL = (1 << len(_RULES)) - 1
 _TEASERS = _ALL & ~((1 << len(_RULES) - len(xpaths.TEASER_DISCARD_XPATH)) - 1)
 _TAGS = frozenset({*TAG_CATALOG, "table", "td", "th", "tr"})
 _HANDLED = frozenset({*CODES_QUOTES, *INLINE_CONSUMING, "list", "head", "p", "lb", "table", "div"})
-_PARAGRAPH_TEXTS = etree.XPath("//p//text()", smart_strings=False)
-_BELOW = etree.XPath("descendant::*")
-_WILD = etree.XPath(
-    "descendant::*[self::code or self::p or self::quote or self::table or self::div[contains(@class, 'w3-code')]]"
-)
-_WILDER = etree.XPath(
-    "descendant::*[self::code or self::p or self::quote or self::table or self::div or self::lb or self::list]"
-)
+_LINKED = ("div", "list", "p")  # in this order
+_WILD = ("code", "p", "quote", "table", "div")
+_WILDER = (*_WILD, "lb", "list")
 
 
 def _text_of(node: Node) -> str:
@@ -49,15 +44,15 @@ def _text_of(node: Node) -> str:
 
 def _prune_unwanted(top: Node, rules: int) -> None:
     """Delete what the rules on tags and attributes call boilerplate, unless that were nearly all of the text."""
-    found = _UNWANTED.select(top)
-    overall = {node for node, verdict in found if verdict & _OVERALL}
+    found = UNWANTED.select(top)
+    overall = {node for node, verdict in found.items() if verdict & _OVERALL}
     outer = [node for node in overall if not any(above in overall for above in node.iterancestors())]
     if outer:
         length = len(top.text_content())
         if length - sum(len(node.text_content()) for node in outer) > length / 7:
             for node in outer:
                 delete_element(node)
-    for node, verdict in found:
+    for node, verdict in found.items():
         if verdict & rules > _OVERALL:
             delete_element(node)
 
@@ -73,20 +68,23 @@ def _holding(top: Node, tag: str) -> set[Node]:
     return holding
 
 
-def _prune_links(top: Node, tag: str, holding: set[Node], backtracking: bool) -> bool:
-    """Delete the elements of a tag that hold little but links; whether any was."""
+def _prune_links(top: Node, tag: str, tested: set[Node], backtracking: bool) -> list[Node]:
+    """Delete those of the elements to be tested that hold little but links; what may test otherwise after that."""
     deleted: dict[Node, None] = {}
     for node in top.iter(tag):
-        if node not in holding:
+        if node not in tested:
             continue
         dense, short = link_density_test(node)
         if dense or (backtracking and short and len(node) >= 3 and len(trim(node.text_content())) < 100):
             parent = node.getparent()
             if not (tag == "p" and parent is not None and parent.tag in ("item", "td", "th")):
                 deleted[node] = None
+    changed: list[Node] = []
     for node in deleted:
+        changed += node.iterancestors()
+        changed += [before for before in (node.getprevious(),) if before is not None]
         delete_element(node)
-    return bool(deleted)
+    return changed
 
 
 def _prune(top: Node, options: Extractor) -> Node:
@@ -94,10 +92,9 @@ def _prune(top: Node, options: Extractor) -> Node:
     _prune_unwanted(top, _ALL if options.focus != "recall" else _ALL & ~_TEASERS)
     holding = _holding(top, "ref")
     if holding:
+        tested = holding
         for _ in range(2):
-            found = [_prune_links(top, tag, holding, tag == "div") for tag in ("div", "list", "p")]
-            if not any(found):
-                break
+            tested = {node for tag in _LINKED for node in _prune_links(top, tag, tested, tag == "div")} & holding
         tables = [node for node in top.iter("table") if node in holding and link_density_test_tables(node)]
         for node in tables:
             delete_element(node, keep_tail=False)
@@ -112,11 +109,13 @@ class Frames:
         self.tree, self.matched = tree, False
 
     def __iter__(self) -> Iterator[Node]:
-        for verdicts in _BODIES:
-            frame = next((node for node, _ in verdicts.select(self.tree)), None)
+        found = BODIES.select(self.tree)
+        for number in range(len(BODIES.rules)):
+            frame = next((node for node, verdict in found.items() if verdict >> number & 1), None)
             if frame is not None:
                 self.matched = True
                 yield frame
+                found = BODIES.select(self.tree)  # the last frame was changed, and found wanting
 
 
 def _take(elements: Sequence[Node], tags: set[str], result: Node, options: Extractor) -> None:
@@ -137,12 +136,22 @@ def _take(elements: Sequence[Node], tags: set[str], result: Node, options: Extra
                 result.append(after)
 
 
+def _few_paragraphs(frame: Node, least: int) -> bool:
+    """Whether all paragraphs of the page together have no text, or less than ``least`` characters."""
+    length = 0
+    for node in frame.getroottree().getroot().iter("p"):
+        if next(node.iterancestors("p"), None) is None:
+            length += len(node.text_content())
+            if length >= least:
+                return False
+    return True
+
+
 def _from_frame(frame: Node, tags: set[str], result: Node, options: Extractor) -> None:
     """Append a frame's text to ``result``; the frame is pruned already."""
-    texts = _PARAGRAPH_TEXTS(frame)
-    if not texts or sum(map(len, texts)) < options.min_extracted_size * 3:
+    if _few_paragraphs(frame, options.min_extracted_size * 3):
         tags.add("div")
-    elements = _BELOW(frame)
+    elements = list(frame.iterdescendants())
     inside = {node.tag for node in elements}
     if inside == {"lb"} or (frame.tag == "div" and "div" in tags and inside <= INLINE_FORMATTABLE | {"lb"}):
         elements = [frame]
@@ -158,15 +167,21 @@ def _from_frame(frame: Node, tags: set[str], result: Node, options: Extractor) -
         result.insert(start, lead)
 
 
+def _wild(tree: Node, options: Extractor) -> list[Node]:
+    """The elements to be recovered from a whole page."""
+    if options.focus == "recall":
+        return list(tree.iterdescendants(*_WILDER))
+    return [node for node in tree.iterdescendants(*_WILD) if node.tag != "div" or "w3-code" in node.get("class", "")]
+
+
 def _recover(tree: Node, result: Node, tags: set[str], consumed: set[Node], options: Extractor) -> None:
     """Append what stands outside the frames: all paragraphs, quotes, code and tables not yet in ``result``."""
+    tags = tags | {"div", "lb"} if options.focus == "recall" else tags
     texts = [_text_of(node) for node in result]
     existing, known = "\n".join(filter(None, texts)), set(texts)
     handled: set[Node] = set()
-    tags, wild = set(tags), _WILD
-    if options.focus == "recall":
-        tags, wild = tags | {"div", "lb"}, _WILDER
-    for node in wild(_prune(tree, options)):
+    _prune(tree, options)
+    for node in _wild(tree, options):
         if node in consumed or (handled and any(above in handled for above in node.iterancestors())):
             continue
         made = handle_textelem(node, tags, options)
@@ -217,10 +232,9 @@ def main_text(tree: Node, again: Any, options: Extractor) -> tuple[Node, str]:
     ``again()`` makes the same prepared tree once more, for the few pages where the first pass finds too little.
     """
     result, tags = etree.Element("body"), set(_TAGS)
+    order = list(tree.iter())  # kept, since an element that is known to Python is found again faster
     frames = Frames(tree)
-    order: list[Node] = []
     for frame in frames:
-        order = order or list(tree.iter())
         if len(_prune(frame, options)) == 0:
             continue
         _from_frame(frame, tags, result, options)

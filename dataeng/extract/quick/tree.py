@@ -20,21 +20,14 @@ _PARSER = etree.HTMLParser(
 )
 _PARSER.set_element_class_lookup(etree.ElementDefaultClassLookup(element=HtmlElement))
 _CLEANED = tuple(tag for tag in settings.MANUALLY_CLEANED if tag != "form")
-_LAYOUT = etree.XPath("descendant::figure[.//table] | descendant::table[@role='presentation' or @role='none']")
 _EMPTY = etree.XPath("descendant::*[not(node())]")
-_MATH = etree.XPath("boolean(descendant::math)")
-_FAQ = etree.XPath("descendant::strong[contains(@class, 'schema-faq-question')]")
-_RAISED = etree.XPath("descendant::*[self::sub or self::sup][not(*) and not(text())]")
-_LINKS = etree.XPath("descendant::a[ancestor::*[(self::div or self::li or self::p or self::table) and parent::*]]")
-_TEXTS = etree.XPath("descendant::text()", smart_strings=False)
+_LINKED = ("div", "li", "p", "table")
+_TEXTS = etree.XPath("count(descendant::text()) + count(descendant::*)")
 _INLINE = tuple(htmlprocessing.REND_TAG_MAPPING)
 _CONVERTED = tuple(htmlprocessing.CONVERSIONS)
-_RAW = Verdicts(
-    [*xpaths.RAW_TREE_PRUNE_XPATH, *xpaths.REMOVE_COMMENTS_AND_LISTS_XPATH],
-    ("aside", "details", "div", "list", "ol", "section", "ul"),
-)
+RAW = Verdicts([*xpaths.RAW_TREE_PRUNE_XPATH, *xpaths.REMOVE_COMMENTS_AND_LISTS_XPATH])
 _COMMENTS = 1 << len(xpaths.RAW_TREE_PRUNE_XPATH)
-_MEASURED = Verdicts([settings.BASIC_CLEAN_XPATH])
+MEASURED = Verdicts([settings.BASIC_CLEAN_XPATH])
 
 
 def load(text: str) -> Node | None:
@@ -62,24 +55,29 @@ def _from_bytes(text: str) -> Node | None:
 def without_extras(tree: Node, comments: bool) -> Node:
     """The tree less scripts, styles, appended articles and, unless ``comments``, its readers' comments."""
     etree.strip_elements(tree, "script", "style", with_tail=False)
-    found = _RAW.select(tree)
-    if any(verdict & (_COMMENTS - 1) for _, verdict in found):  # these rules look at the contents as well
+    found = RAW.select(tree)
+    if any(verdict & (_COMMENTS - 1) for verdict in found.values()):  # these rules look at the contents as well
         htmlprocessing.prune_unwanted_nodes(tree, xpaths.RAW_TREE_PRUNE_XPATH)
     if not comments:
-        for node, verdict in found:
+        for node, verdict in found.items():
             if verdict & _COMMENTS:
                 delete_element(node)
     return tree
 
 
-def most_text(tree: Node) -> int:
-    """The most characters that any extraction from the tree can have, its white space folded."""
-    return len(" ".join(" ".join(_TEXTS(tree)).split()))
+def length_of(tree: Node) -> int:
+    """The characters of all of the tree's text, its white space folded."""
+    return len(" ".join(tree.text_content().split()))
+
+
+def pieces(tree: Node) -> int:
+    """The number of places at which a tree's text can be parted by a space."""
+    return int(_TEXTS(tree))
 
 
 def drop_extras(tree: Node) -> None:
     """``trafilatura.baseline.basic_cleaning``: asides, footers, cookie notices. Changes the tree."""
-    for node, _ in _MEASURED.select(tree):
+    for node in MEASURED.select(tree):
         delete_element(node)
 
 
@@ -107,10 +105,12 @@ def clean(tree: Node, options: Extractor) -> Node:
     """``trafilatura.htmlprocessing.tree_cleaning`` for text with tables, without images. Changes the tree."""
     if options.focus != "balanced":
         return htmlprocessing.tree_cleaning(tree, options)
-    if _MATH(tree):
+    if next(tree.iter("math"), None) is not None:
         htmlprocessing.recover_math(tree)
-    for node in _LAYOUT(tree):
-        node.tag = "div"
+    for node in tree.iter("figure", "table"):
+        table = node.tag == "table"
+        if node.get("role") in ("presentation", "none") if table else node.find(".//table") is not None:
+            node.tag = "div"
     etree.strip_tags(tree, *settings.MANUALLY_STRIPPED)
     _drop(tree)
     htmlprocessing._handle_forms(tree)
@@ -122,15 +122,18 @@ def clean(tree: Node, options: Extractor) -> Node:
 
 def convert(tree: Node) -> Node:
     """``trafilatura.htmlprocessing.convert_tags`` for text without links, formatting and images. Changes the tree."""
-    for node in _LINKS(tree):
-        node.tag = "ref"
+    for node in tree.iter("a"):
+        if next(node.iterancestors(*_LINKED), tree) is not tree:
+            node.tag = "ref"
     etree.strip_tags(tree, "a")
-    for node in _FAQ(tree):
-        node.attrib.clear()
-        node.set("rend", "h3")
-        node.tag = "head"
-    for node in _RAISED(tree):
-        delete_element(node)
+    for node in tree.iter("strong"):
+        if "schema-faq-question" in node.get("class", ""):
+            node.attrib.clear()
+            node.set("rend", "h3")
+            node.tag = "head"
+    for node in list(tree.iter("sub", "sup")):
+        if not node.text and len(node) == 0:
+            delete_element(node)
     etree.strip_tags(tree, *_INLINE)
     for node in tree.iter(*_CONVERTED):
         htmlprocessing.CONVERSIONS[node.tag](node)

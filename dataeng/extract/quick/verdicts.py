@@ -1,61 +1,128 @@
 """Which elements an XPath selects by their own tag and attributes, decided once for each distinct kind of element.
 
 trafilatura's rules are long chains of tests on ``class`` and ``id`` that are run for every element of every
-page. Elements that agree in tag and in the attributes tested agree in the verdict, so the rule itself is run
-on one stand-in for each kind, and remembered. The remembered verdicts are pure: they change no result.
+page. Here one regular expression for each attribute, made of all the strings that the rules look for, says first
+whether a value can matter at all. The few elements that pass are told apart by their tag and the attributes
+tested: the rules themselves are run on one stand-in for each kind. What is remembered is pure, so it changes
+no result.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lxml import etree
 
 Node = Any  # an lxml element
 Kind = tuple[Any, ...]  # a tag, then the attributes that are tested, in the order of the page
-_REMEMBERED = 100_000  # verdicts of one rule set; all are forgotten when they are more
-_ATTRIBUTE = re.compile(r"@([\w-]+)")
+_REMEMBERED = 100_000  # kinds, or values of one attribute; all are forgotten when they are more
 _TAG = re.compile(r"(?:self::|//)([a-z]\w*)")
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_CALL = re.compile(
+    r"(re:test|contains|starts-with)\(\s*(?:translate\(\s*)?(@[\w-]+(?:\s*\|\s*@[\w-]+)*)"
+    r"(?:\s*,\s*'[^']*'\s*,\s*'[^']*'\s*\))?\s*,\s*'([^']*)'(\s*,\s*'i')?\s*\)"
+)
+_EQUAL = re.compile(r"@([\w-]+)\s*=\s*'([^']*)'")
+_ANY_TAG = re.compile(r"//\*\[\s*(?!self::)")
+_ATTRIBUTE = re.compile(r"@([\w-]+)")
+
+
+def _searched(path: str) -> dict[str, list[str]]:
+    """For each attribute that an XPath tests, patterns of which one is in every value that can matter."""
+    found: dict[str, list[str]] = {}
+
+    def call(match: re.Match[str]) -> str:
+        function, names, text, any_case = match.groups()
+        pattern = text if function == "re:test" else re.escape(text)
+        if any_case or "translate" in match[0]:
+            pattern = f"(?i:{pattern})"
+        for name in _ATTRIBUTE.findall(names):
+            found.setdefault(name, []).append(pattern)
+        return ""
+
+    rest = _CALL.sub(call, path)
+    for name, value in _EQUAL.findall(rest):
+        found.setdefault(name, []).append(f"^{re.escape(value)}$")
+    for name in _ATTRIBUTE.findall(_EQUAL.sub("", rest)):  # tested in some other way: any value can matter
+        found.setdefault(name, []).append("")
+    return found
 
 
 class Verdicts:
-    """The verdicts of several XPaths, as a sum of powers of two: bit n is set where XPath n selects the element."""
+    """The verdicts of several XPaths, as a sum of powers of two: bit n is set where XPath n selects the element.
 
-    def __init__(self, rules: Sequence[etree.XPath], tags: Sequence[str] = ()) -> None:
+    The XPaths must look at nothing but the tag and the attributes of the element that they select.
+    """
+
+    def __init__(self, rules: Sequence[etree.XPath]) -> None:
         self.rules = tuple(rules)
-        self.tags = tuple(tags)
-        self.tested = frozenset(name for rule in rules for name in _ATTRIBUTE.findall(rule.path))
         self.named = frozenset(name for rule in rules for name in _TAG.findall(rule.path))
+        searched: dict[str, list[str]] = {}
+        for rule in rules:
+            for name, patterns in _searched(rule.path).items():
+                searched.setdefault(name, []).extend(patterns)
+        self.searched = {name: re.compile("|".join(dict.fromkeys(texts))) for name, texts in searched.items()}
+        self.matters: dict[str, dict[str, bool]] = {name: {} for name in searched}
         self.known: dict[Kind, int] = {}
+        bare = [tag for tag in sorted(self.named) if self._learn((tag,))]
+        self.bare = frozenset(bare)
+        every = any(_ANY_TAG.search(rule.path) for rule in rules)
+        self.tags = ("*",) if every else tuple(sorted(self.named))
 
     def _kind(self, node: Node) -> Kind:
-        tag, tested = node.tag, self.tested
+        tag, tested = node.tag, self.searched
         return (tag if tag in self.named else "other", *[pair for pair in node.items() if pair[0] in tested])
 
-    def _learn(self, kinds: Iterable[Kind]) -> None:
-        """Run the rules on a stand-in for each kind."""
+    def _learn(self, kind: Kind) -> int:
+        """Run the rules on a stand-in of this kind."""
         if len(self.known) > _REMEMBERED:
-            self.known = {}
-        top, places = etree.Element("stand-ins"), {}
-        for kind in kinds:
-            values = {name: _NOT_XML.sub("", value) for name, value in kind[1:]}
-            places[etree.SubElement(top, kind[0], values)] = kind
-            self.known[kind] = 0
+            self.known.clear()
+        top, verdict = etree.Element("other"), 0
+        etree.SubElement(top, kind[0], {name: _NOT_XML.sub("", value) for name, value in kind[1:]})
         for number, rule in enumerate(self.rules):
-            for stand_in in rule(top):
-                self.known[places[stand_in]] |= 1 << number
+            if rule(top):
+                verdict |= 1 << number
+        self.known[kind] = verdict
+        return verdict
 
-    def select(self, top: Node) -> list[tuple[Node, int]]:
+    def _can_matter(self, name: str, value: str) -> bool:
+        values = self.matters[name]
+        if len(values) > _REMEMBERED:
+            values.clear()
+        found = values[value] = self.searched[name].search(value) is not None
+        return found
+
+    def forget(self) -> None:
+        """Forget all verdicts; it changes no result, only what the next page costs."""
+        self.known.clear()
+        for values in self.matters.values():
+            values.clear()
+
+    def _candidates(self, top: Node) -> list[Node]:
+        """The descendants of which an attribute has a value that can matter, in document order."""
+        found, matters, bare = [], self.matters, self.bare
+        for node in top.iterdescendants(*self.tags):
+            for name, value in node.items():
+                if (known := matters.get(name)) is not None:
+                    hit = known.get(value)
+                    if self._can_matter(name, value) if hit is None else hit:
+                        found.append(node)
+                        break
+            else:
+                if bare and node.tag in bare:
+                    found.append(node)
+        return found
+
+    def select(self, top: Node) -> dict[Node, int]:
         """The descendants of ``top`` that at least one rule selects, in document order, with their verdicts."""
-        found = [(node, self._kind(node)) for node in top.iterdescendants(*(self.tags or ("*",)))]
-        known = self.known
-        unknown = {kind for _, kind in found if kind not in known}
-        if unknown:
-            self._learn(sorted(unknown))
-            known = self.known
-            if not all(kind in known for _, kind in found):  # forgotten just now
-                self._learn(sorted({kind for _, kind in found} - known.keys()))
-        return [(node, known[kind]) for node, kind in found if known[kind]]
+        found, known = {}, self.known
+        for node in self._candidates(top):
+            kind = self._kind(node)
+            verdict = known.get(kind)
+            if verdict is None:
+                verdict = self._learn(kind)
+            if verdict:
+                found[node] = verdict
+        return found
