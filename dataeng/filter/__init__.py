@@ -65,7 +65,7 @@ def apply(document: Document, config: Config, stage: str = "filter") -> dict[str
     """The document's row: kept with its scores, or dropped by the first rule that says so.
 
     A dropped document keeps its text as it entered, with personal data masked unless ``keep_raw``,
-    and the language and scores that were found.
+    and the language, the scores and what rules added to its metadata.
     """
     entered = document
     for name in config.rules:
@@ -83,7 +83,13 @@ def apply(document: Document, config: Config, stage: str = "filter") -> dict[str
 
 
 def _as_entered(entered: Document, now: Document, config: Config) -> Document:
-    document = replace(entered, language=now.language, language_score=now.language_score, scores=now.scores)
+    document = replace(
+        entered,
+        language=now.language,
+        language_score=now.language_score,
+        scores=now.scores,
+        metadata=now.metadata | entered.metadata,
+    )
     if config.keep_raw:
         return document
     table = getattr(config, "personal_data", None) or personal_data.Config.model_validate({})

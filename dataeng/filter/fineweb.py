@@ -17,7 +17,7 @@ from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
 from dataeng.filter.repeats import copies
-from dataeng.filter.scan import SENTENCE, scan
+from dataeng.filter.scan import scan
 from dataeng.recipe import Table
 
 
@@ -40,7 +40,7 @@ def scores(document: Document, config: Config) -> dict[str, float]:
     n_lines = max(len(seen.lines), 1)
     _, copied, total = copies(seen.lines, seen.line_lengths)
     return {
-        "fineweb.line_punctuation": int(np.count_nonzero(seen.line_flags & SENTENCE)) / n_lines,
+        "fineweb.line_punctuation": seen.ended / n_lines,
         "fineweb.short_lines": int(np.count_nonzero(seen.line_columns <= config.short_line_columns)) / n_lines,
         "fineweb.duplicate_line_characters": copied / max(total, 1),
         "fineweb.newlines_per_word": text.count("\n") / max(len(seen.words), 1),

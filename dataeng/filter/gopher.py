@@ -25,11 +25,11 @@ from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
 from dataeng.filter.repeats import copies, different, n_grams
-from dataeng.filter.scan import BULLETED, TRAILING_OFF, Scan, scan, stop_hash
+from dataeng.filter.scan import Scan, scan, stop_hash
 from dataeng.filter.stop_words import STOP_WORDS
 from dataeng.recipe import Table
 
-_N_GRAMS = [f"top_{n}_gram" for n in (2, 3, 4)] + [f"duplicate_{n}_grams" for n in range(5, 11)]
+_N_GRAMS = [f"gopher.top_{n}_gram" for n in (2, 3, 4)] + [f"gopher.duplicate_{n}_grams" for n in range(5, 11)]
 
 
 class Config(Table):
@@ -87,7 +87,7 @@ def scores(document: Document, config: Config) -> dict[str, float]:
     found |= _repeats("line", seen.lines, seen.line_lengths)
     covered, total = n_grams(seen.words, seen.word_lengths)
     found |= dict(zip(_N_GRAMS, (covered / max(total, 1)).tolist(), strict=True))
-    return {f"gopher.{name}": value for name, value in found.items()}
+    return found
 
 
 def limits(config: Config) -> list[Limit]:
@@ -103,19 +103,19 @@ def decide(found: dict[str, float], config: Config) -> Verdict:
 def _quality(text: str, seen: Scan, language: str | None, config: Config) -> dict[str, float]:
     n_words, n_lines = max(len(seen.words), 1), max(len(seen.lines), 1)
     found = {
-        "words": float(len(seen.words)),
-        "hashes_per_word": text.count("#") / n_words,
-        "ellipses_per_word": (text.count("...") + text.count("…")) / n_words,
-        "bullet_lines": int(np.count_nonzero(seen.line_flags & BULLETED)) / n_lines,
-        "ellipsis_lines": int(np.count_nonzero(seen.line_flags & TRAILING_OFF)) / n_lines,
-        "alphabetic_words": seen.with_letter / n_words,
+        "gopher.words": float(len(seen.words)),
+        "gopher.hashes_per_word": text.count("#") / n_words,
+        "gopher.ellipses_per_word": (text.count("...") + text.count("…")) / n_words,
+        "gopher.bullet_lines": seen.bulleted / n_lines,
+        "gopher.ellipsis_lines": seen.trailing_off / n_lines,
+        "gopher.alphabetic_words": seen.with_letter / n_words,
     }
-    characters = int(seen.word_lengths.sum())
+    characters = seen.characters
     if characters and 2 * seen.unspaced <= characters:
-        found["mean_word_length"] = (characters + seen.hangul) / n_words
+        found["gopher.mean_word_length"] = (characters + seen.hangul) / n_words
     listed = config.stop_hashes.get(language or "")
     if listed is not None:
-        found["stop_words"] = float(different(seen.stripped, listed))
+        found["gopher.stop_words"] = float(different(seen.stripped, listed))
     return found
 
 
@@ -123,4 +123,4 @@ def _repeats(name: str, parts: np.ndarray, lengths: np.ndarray) -> dict[str, flo
     """The share of parts that repeat one before, and of their characters."""
     count, characters, total = copies(parts, lengths)
     shares = count / max(len(parts), 1), characters / max(total, 1)
-    return {f"duplicate_{name}s": shares[0], f"duplicate_{name}_characters": shares[1]}
+    return {f"gopher.duplicate_{name}s": shares[0], f"gopher.duplicate_{name}_characters": shares[1]}

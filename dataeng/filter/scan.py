@@ -41,6 +41,7 @@ class Scan:
     stripped: np.ndarray  # uint64, of each word in lower case without punctuation at its ends
     word_starts: np.ndarray  # int64
     word_lengths: np.ndarray  # int64
+    characters: int  # of all words
     with_letter: int  # words that have a letter
     lines: np.ndarray  # uint64
     line_numbers: np.ndarray  # int64, counted over blank lines too
@@ -49,6 +50,9 @@ class Scan:
     line_columns: np.ndarray  # int64, Han, kana and Hangul count double
     line_flags: np.ndarray  # uint8
     line_sentences: np.ndarray  # int64
+    bulleted: int  # lines that begin with a bullet
+    trailing_off: int  # lines that end in an ellipsis
+    ended: int  # lines that end a sentence
     paragraphs: np.ndarray  # uint64
     paragraph_lengths: np.ndarray  # int64
     unspaced: int  # characters of scripts without spaces
@@ -102,11 +106,19 @@ def _scan(codes: Any, table: Any, lower: Any) -> Any:
     stripped = _hash_stripped(codes, kinds, lower, starts, ends)
     numbers, line_starts, line_ends = _line_spans(codes, kinds)
     columns, flags, sentences = _describe_lines(codes, kinds, line_starts, line_ends)
+    bulleted, trailing_off, ended, characters = 0, 0, 0, 0
+    for flag in flags:
+        bulleted += (flag & BULLETED) != 0
+        trailing_off += (flag & TRAILING_OFF) != 0
+        ended += (flag & SENTENCE) != 0
+    for k in range(starts.size):
+        characters += ends[k] - starts[k]
     firsts, lasts = _paragraph_spans(numbers, line_starts, line_ends)
     return (
-        _hash_spans(codes, starts, ends), stripped, starts, ends - starts, _with_letter(kinds, starts, ends),
-        _hash_spans(codes, line_starts, line_ends), numbers, line_starts, line_ends - line_starts, columns, flags,
-        sentences, _hash_spans(codes, firsts, lasts), lasts - firsts, unspaced, hangul,
+        _hash_spans(codes, starts, ends), stripped, starts, ends - starts, characters,
+        _with_letter(kinds, starts, ends), _hash_spans(codes, line_starts, line_ends), numbers,
+        line_starts, line_ends - line_starts, columns, flags, sentences, bulleted, trailing_off, ended,
+        _hash_spans(codes, firsts, lasts), lasts - firsts, unspaced, hangul,
     )  # fmt: skip
 
 
@@ -142,7 +154,7 @@ def _word_spans(kinds: Any) -> Any:
     if inside:
         ends[count] = kinds.size
         count += 1
-    return starts[:count].copy(), ends[:count].copy()
+    return starts[:count], ends[:count]
 
 
 @compiled()
@@ -213,7 +225,7 @@ def _line_spans(codes: Any, kinds: Any) -> Any:
         elif not kinds[i] & SPACE:
             first = i if first < 0 else first
             last = i
-    return numbers[:count].copy(), starts[:count].copy(), ends[:count].copy()
+    return numbers[:count], starts[:count], ends[:count]
 
 
 @compiled()
@@ -266,4 +278,4 @@ def _paragraph_spans(numbers: Any, starts: Any, ends: Any) -> Any:
         else:
             firsts[count], lasts[count] = starts[k], ends[k]
             count += 1
-    return firsts[:count].copy(), lasts[:count].copy()
+    return firsts[:count], lasts[:count]
