@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from math import isqrt
 from typing import Any, NamedTuple
 
 from lxml import etree
@@ -48,7 +49,8 @@ class Page(NamedTuple):
 # A start tag with its quoted values; possessive, so that its cost is linear whatever the page holds.
 _START_TAG = re.compile(r"""<[a-zA-Z](?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')|=)*+""")
 _QUOTED = re.compile(r"""=\s*(?:"[^"]*"|'[^']*')""")
-_MOST_ATTRIBUTES = 500  # of one element: libxml2 compares each with all before it
+_LONG_TAG = 1000  # characters; shorter ones have too few attributes to cost much
+_MOST_ATTRIBUTES = 5000  # as if of one element: libxml2 compares each with all before it
 _TAG = re.compile(r"<[a-zA-Z/!]")
 
 
@@ -68,9 +70,9 @@ def _deeper_than(tree: Node, depth: int) -> bool:
 
 
 def _attributes(text: str) -> int:
-    """About how many attributes the start tag with the most of them has."""
-    long = (tag[0] for tag in _START_TAG.finditer(text) if tag.end() - tag.start() > 2 * _MOST_ATTRIBUTES)
-    return max((len(_QUOTED.sub("= ", tag).split()) - 1 for tag in long), default=0)
+    """About how many attributes one start tag would have that costs as much as all long ones of the page."""
+    long = (tag[0] for tag in _START_TAG.finditer(text) if tag.end() - tag.start() > _LONG_TAG)
+    return isqrt(sum((len(_QUOTED.sub("= ", tag).split()) - 1) ** 2 for tag in long))
 
 
 def _too_large(what: str, score: float, most: int) -> Page:
