@@ -1,4 +1,4 @@
-"""Ready text (JSONL, Parquet) becomes documents.
+"""Ready text (rows, files, code, questions with answers) becomes documents.
 
 spark-submit spark_jobs/ingest.py RECIPE [KEY=VALUE …]
 """
@@ -16,12 +16,17 @@ from spark_jobs.stages import sliced
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
-    """Publish the documents of the files that `ingest.input` names."""
-    config: Config = recipe.need("ingest")
+    """Publish the documents of every table of this step (`ingest`, or `step = "ingest"`); the last one's manifest."""
+    names = [name for name in recipe.tables if recipe.kind(name) == "ingest"]
+    return [_one(engine, recipe, name) for name in names or ["ingest"]][-1]
+
+
+def _one(engine: Engine, recipe: Recipe, name: str) -> Manifest:
+    config: Config = recipe.need(name)
     files = input_files(config)
     inputs = [{"path": file["file"], "size": file["size"], "tag": file["tag"]} for file in files]
-    make_rows = rows_of(engine, "ingest", partial(ingest_file, config=config))
-    return sliced(engine, recipe, "ingest", inputs, files, make_rows, from_captures=True)
+    make_rows = rows_of(engine, name, partial(ingest_file, config=config))
+    return sliced(engine, recipe, name, inputs, files, make_rows, from_captures=True)
 
 
 if __name__ == "__main__":

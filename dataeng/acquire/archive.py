@@ -129,6 +129,8 @@ class Archive:
 
 def _answer(exchange: Exchange) -> StatusAndHeaders:
     headers = [
-        (f"X-Archive-Orig-{name}" if name.lower() == _TRANSFER else name, value) for name, value in exchange.headers
+        (f"X-Archive-Orig-{name}" if name.lower() == _TRANSFER else name.encode("ascii", "replace").decode(), value)
+        for name, value in exchange.headers
     ]
-    return StatusAndHeaders(f"{exchange.status} {exchange.reason}".strip(), headers, protocol="HTTP/1.1")
+    reason = exchange.reason.encode("ascii", "replace").decode()
+    return StatusAndHeaders(f"{exchange.status} {reason}".strip(), headers, protocol="HTTP/1.1")

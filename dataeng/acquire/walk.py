@@ -196,7 +196,8 @@ class Crawl:
     # When it is asked for
 
     def _delay(self, host: _Host) -> float:
-        return max(self.config.delay_seconds, host.rules.delay if host.rules else 0.0)
+        asked = host.rules.delay if host.rules else 0.0
+        return max(self.config.delay_seconds, asked if asked <= self.config.longest_delay_seconds else 0.0)
 
     def _start(self, pool: ThreadPoolExecutor) -> float | None:
         """Ask for all that may be asked now; seconds until the next may, None where nothing else waits for time."""
@@ -286,8 +287,10 @@ class Crawl:
             log.warning("crawl: %s: %s; nothing of this host is visited", task.job.url, answered)
         self.frontier.keep_rules(host.name, text)
         host.rules = Rules(text, self.limits.user_agent)
-        if self._delay(host):
-            host.free = max(host.free, time.monotonic() + self._delay(host))
+        if host.rules.delay > self.config.longest_delay_seconds:
+            log.warning("crawl: %s: asks for a delay of %.0f s; left alone", host.name, host.rules.delay)
+            return
+        host.free = max(host.free, time.monotonic() + self._delay(host))
         if self.config.sitemaps and self.config.depth and text is not None:
             self._list_sitemaps(host, host.rules.sitemaps or ["/sitemap.xml"], host.name + "/", 0)
 
