@@ -28,18 +28,23 @@ from warcio.archiveiterator import ArchiveIterator
 from dataeng import stage
 from dataeng.cli import Failure, UserError, run
 from dataeng.document import Document
-from dataeng.filter import Config, apply, c4, module
+from dataeng.filter import Config, apply, bounds, c4, module, url
 from dataeng.filter.bounds import Limit
 from dataeng.filter.words import unspaced_count
 
 DATA = Path(os.environ.get("DATA_DIR", "../shared/data"))
 RULES = ["gopher", "c4", "fineweb"]
-ALONE = ["gopher", "c4", "fineweb", "language", "personal_data"]
+ALONE: dict[str, dict[str, Any]] = {
+    "gopher": {}, "c4": {}, "fineweb": {}, "lines": {}, "language": {}, "personal_data": {}, "toxicity": {},
+    "normalize": {"lower_case": True, "numbers": "zero", "punctuation": True, "stop_words": True, "stem": True},
+}  # fmt: skip
+LISTED = 1_000_000  # domains of the block list
 FLOOR, ROUNDS, BOOK_WORDS = 10, 3, 1500
 CONFIG = Config(rules=RULES)
 
 # Limits here, what the peer calls the rule, and where the definitions differ ("" where they are alike: the same
 # decisions on the same words, in texts whose lines have no white space at their ends).
+SYMBOLS = "gopher.{hashes,ellipses}_per_word.max"  # one parameter of the peer's
 WORDS = "the peer leaves out words of signs alone"
 SHARE = "the peer counts spaces of an n-gram, over all characters"
 PARITY = [
@@ -47,8 +52,7 @@ PARITY = [
     ("gopher.words.max", "max_doc_words", WORDS),
     ("gopher.mean_word_length.min", "min_avg_word_length", WORDS),
     ("gopher.mean_word_length.max", "max_avg_word_length", WORDS),
-    ("gopher.hashes_per_word.max", "max_symbol_word_ratio", "one parameter for both signs in the peer"),
-    ("gopher.ellipses_per_word.max", "max_symbol_word_ratio", "one parameter for both signs in the peer"),
+    (SYMBOLS, "max_symbol_word_ratio", ""),
     ("gopher.bullet_lines.max", "max_bullet_lines_ratio", "bullets are • - there; blank lines count as lines there"),
     ("gopher.ellipsis_lines.max", "max_ellipsis_lines_ratio", "blank lines count as lines there"),
     ("gopher.alphabetic_words.min", "max_non_alpha_words_ratio", ""),
@@ -179,8 +183,8 @@ def speed(peer: Peer, groups: dict[str, list[Document]]) -> float:
 def rule_speed(groups: dict[str, list[Document]]) -> None:
     """Print milliseconds a text of each rule by itself; the first to read a text pays for its words and lines."""
     print(f"\n{'ms a text':14}" + "".join(f"{group:>12}" for group in groups))
-    for name in ALONE:
-        table, rule = getattr(Config(rules=[name]), name), module(name)
+    for name, settings in ALONE.items():
+        table, rule = getattr(Config.model_validate({"rules": [name], name: settings}), name), module(name)
 
         def work(document: Document, rule: Any = rule, table: Any = table) -> None:
             changed = rule.transform(document, table) if hasattr(rule, "transform") else document
@@ -191,6 +195,24 @@ def rule_speed(groups: dict[str, list[Document]]) -> None:
             min(seconds(work, documents)[0] for _ in range(ROUNDS)) / len(documents) for documents in groups.values()
         ]
         print(f"{name:14}" + "".join(f"{1000 * one:12.3f}" for one in times))
+
+
+def url_speed() -> None:
+    """Print what a large block list costs to read and to ask."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.writelines(f"site{number}.example{number % 977}.com\n" for number in range(LISTED))
+        file.flush()
+        config = url.Config.model_validate({"lists": [file.name]})
+        started = time.process_time()
+        size = url.load(tuple(config.lists)).nbytes
+        loaded = time.process_time()
+        asked = [
+            f"https://www.site{number}.example{number % 977}.com/a/page?x=1" for number in range(0, 2 * LISTED, 200)
+        ]
+        blocked = sum(not url.verdict(one, config).keep for one in asked)
+        each = 1e6 * (time.process_time() - loaded) / len(asked)
+    print(f"\nurl: {LISTED:,} domains read in {loaded - started:.1f} s, held in {size / 1e6:.0f} MB; ", end="")
+    print(f"{each:.0f} µs an address ({blocked:,} of {len(asked):,} blocked)")
 
 
 def drops(documents: list[Document]) -> dict[str, list[bool]]:
@@ -204,14 +226,9 @@ def drops(documents: list[Document]) -> dict[str, list[bool]]:
             | module("fineweb").scores(document, CONFIG.fineweb)  # type: ignore[attr-defined]
         )
     limits: list[Limit] = [one for name in RULES for one in module(name).limits(getattr(CONFIG, name))]
-    return {
-        f"{one.score}.{one.bound}": [
-            one.score in found
-            and (found[one.score] < one.threshold if one.bound == "min" else found[one.score] > one.threshold)
-            for found in scored
-        ]
-        for one in limits
-    }
+    found = {f"{one.score}.{one.bound}": [not bounds.decide(each, [one]).keep for each in scored] for one in limits}
+    signs = found["gopher.hashes_per_word.max"], found["gopher.ellipses_per_word.max"]
+    return found | {SYMBOLS: [a or b for a, b in zip(*signs, strict=True)]}
 
 
 def lines_kept(document: Document) -> list[str]:
@@ -276,6 +293,7 @@ def main(arguments: list[str]) -> None:
         try:
             least = speed(peer, groups)
             rule_speed(groups)
+            url_speed()
             broken = parity(peer, groups)
         finally:
             peer.close()
