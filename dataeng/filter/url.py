@@ -34,6 +34,7 @@ from dataeng.recipe import Table, content
 
 _IN_FOLDERS = ("/domains", "/urls", "/domains.gz", "/urls.gz", ".txt", ".txt.gz")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}")  # IPv4 as browsers read it
+_PLAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+\n?")  # an entry that is as hosts are compared
 _SIGNS = re.compile(r"[\W_]+")
 _LONGEST, _LABELS, _SEGMENTS = 4096, 20, 20  # what is looked at of an address: characters, labels, segments
 
@@ -119,6 +120,9 @@ def _lines(path: str) -> Iterator[str]:
 def _entries(path: str) -> Iterator[str]:
     """The entries of a list, each as ``host`` or ``host/path``; lines of hosts files are taken by their name."""
     for line in _lines(path):
+        if _PLAIN.fullmatch(line):  # nearly all lines of a long list
+            yield line.rstrip()
+            continue
         words = line.partition("#")[0].split()
         if not words:
             continue
