@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 CAPTURES = ("response", "resource", "conversion")
@@ -21,7 +22,7 @@ class Capture:
     offset: int
     length: int
     type: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     block: bytes = field(repr=False)
     index: int = 0
 

@@ -39,6 +39,14 @@ class Window:
             self.start, self.data = offset, b"".join(parts)
         return memoryview(self.data)[offset - self.start :]
 
+    def some(self, offset: int, size: int) -> memoryview:
+        """The same, ``size`` of them at most."""
+        first = offset - self.start
+        last = first + size
+        if first < 0 or last > len(self.data):
+            return self.at(offset, size)[:size]
+        return memoryview(self.data)[first:last]
+
     def bytes_at(self, offset: int, size: int) -> bytes:
         """The ``size`` bytes at ``offset``, fewer where the file ends."""
-        return bytes(self.at(offset, size)[:size])
+        return bytes(self.some(offset, size))
