@@ -169,7 +169,7 @@ def test_code_keeps_its_language_licence_and_indentation(tmp_path):
 
 POSTS = """<?xml version="1.0" encoding="utf-8"?>
 <posts>
-  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" CreationDate="2020-01-02T03:04:05" Score="7" Title="How &amp; why?" Body="BODY" Tags="TAGS" ContentLicense="CC BY-SA 3.0" />
+  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" CreationDate="2020-01-02T03:04:05" Score="7" REST />
   <row Id="2" PostTypeId="2" ParentId="1" Score="9" Body="&lt;p&gt;Wrong.&lt;/p&gt;" />
   <row Id="3" PostTypeId="2" ParentId="1" Score="4" Body="&lt;p&gt;Because.&lt;/p&gt;" ContentLicense="CC BY-SA 4.0" />
   <row Id="4" PostTypeId="1" Title="Open" Body="?" />
@@ -179,6 +179,7 @@ POSTS = """<?xml version="1.0" encoding="utf-8"?>
   <row Id="8" PostTypeId="1" AcceptedAnswerId="9" Title="&bomb;" Body="?" />
 </posts>
 """
+POSTS = POSTS.replace("REST", 'Title="How &amp; why?" Body="BODY" Tags="TAGS" ContentLicense="CC BY-SA 3.0"')
 POSTS = POSTS.replace("BODY", escape("<p>I ask:</p><pre><code>if x:\n    y()</code></pre>", {"\n": "&#xA;"}))
 POSTS = POSTS.replace("TAGS", escape("<python><c++>"))
 
