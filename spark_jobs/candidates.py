@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from dataeng.dedup import Config
+from dataeng.dedup.against import MARK
 from dataeng.dedup.verify import LINKS, compare
 from spark_jobs.scratch import Scratch
 
@@ -72,7 +73,9 @@ def _blocks(members: DataFrame, documents: int) -> DataFrame:
 
 
 def _compare(blocks: DataFrame, sets_of: Sets, threshold: float) -> DataFrame:
-    distinct = blocks.filter(F.size("ids") > 1).select("group", "ids").dropDuplicates(["group"])
+    # Blocks of earlier runs' documents alone were compared in their own run.
+    told = blocks.filter((F.size("ids") > 1) & F.exists("ids", lambda name: ~name.contains(MARK)))
+    distinct = told.select("group", "ids").dropDuplicates(["group"])
     members = distinct.select("group", F.explode("ids").alias("id"))
     together = members.join(sets_of(members.select("id").distinct()), "id").select("group", "id", "values")
     grouped = together.repartition("group").sortWithinPartitions("group", "id")

@@ -2,7 +2,7 @@
 
 Shuffled, a document: about 300 bytes of ids and hashes and a signature twice (by id, by exact hash), the
 bands and sets of ``candidates``, about 150 bytes of decisions, and its text once at most, in the last join.
-Nothing that grows with the data comes to the driver.
+Nothing that grows with the data comes to the driver. With `dedup.against` see ``against`` too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dataeng.dedup import Config, decide
+from dataeng.dedup.against import earlier_runs, inputs
 from dataeng.document import DOCUMENT
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
-from spark_jobs import stages
+from spark_jobs import against, stages
 from spark_jobs.candidates import links
-from spark_jobs.clusters import PLACE, clusters, decided, light, with_places
+from spark_jobs.clusters import PLACE, clusters, decided, light, sign, with_places
 from spark_jobs.components import components
 from spark_jobs.scratch import Scratch, joined
 from spark_jobs.session import Engine, job
@@ -30,19 +31,24 @@ def _rows(
 ) -> tuple[DataFrame, dict[str, Any]]:
     config: Config = attempt.config  # type: ignore[assignment]
     documents = with_places(stages.read_files(session, files, [*DOCUMENT.names, "row_hash"]))
-    known = scratch.keep(light(documents, config))
+    runs = earlier_runs(config)
+    signed, earlier = sign(documents, config), against.signatures(session, runs)
+    if earlier is not None:
+        signed = scratch.keep(signed)
+        signed = signed.unionByName(against.meeting(earlier, signed))
+    known = scratch.keep(light(signed))
     firsts = known.filter("first")
 
     def sets_of(ids: DataFrame) -> DataFrame:
         texts = documents.select("text", *PLACE).join(firsts.join(ids, "id", "left_semi").select("id", *PLACE), PLACE)
-        return stages.map_rows(
-            texts.select("id", "text"), partial(decide.sets, words=config.shingle_words), decide.SETS
-        )
+        new = stages.map_rows(texts.select("id", "text"), decide.sets_of(config.shingle_words), decide.SETS)
+        old = against.sets(session, runs, ids.filter(against.is_earlier()), config.shingle_words)
+        return new if old is None else new.unionByName(old)
 
-    signed = firsts.filter((F.col("id") == F.col("representative")) & (F.size("bands") > 0))
-    found, cut_off = links(scratch, signed, sets_of, config)
+    candidates = firsts.filter((F.col("id") == F.col("representative")) & (F.size("bands") > 0))
+    found, cut_off = links(scratch, candidates, sets_of, config)
     stars, rounds = components(scratch, found.select(F.col("id").alias("node"), "root"))
-    done = scratch.keep(decided(known, clusters(firsts, found, stars)))
+    done = scratch.keep(against.only_new(decided(known, clusters(firsts, found, stars))))
     signatures = done.filter("first").withColumn("exact", F.col("text_hash"))
     rows = stages.map_rows(signatures, decide.signatures, decide.SIGNATURES)
     attempt.also += stages.write(rows, f"{attempt.data_folder}.signatures")
@@ -53,7 +59,8 @@ def _rows(
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Deduplicate what the input stages kept; publishes tables kept, dropped and signatures."""
-    return joined(engine, recipe, "dedup", recipe.step("dedup").input, _rows)
+    config: Config = recipe.step("dedup")
+    return joined(engine, recipe, "dedup", config.input, _rows, inputs(earlier_runs(config)))
 
 
 if __name__ == "__main__":

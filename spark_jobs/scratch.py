@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -43,10 +43,11 @@ def joined(
     name: str,
     names: str | list[str],
     make_rows: Callable[[SparkSession, Attempt, list[str], Scratch], tuple[DataFrame, dict[str, Any]]],
+    more_inputs: Sequence[dict[str, Any]] = (),
 ) -> Manifest:
     """``stages.joined`` over the kept documents of stages, with a scratch folder that is deleted at the end.
 
-    Raises UserError where those stages kept no document.
+    ``more_inputs`` enter the fingerprint too. Raises UserError where those stages kept no document.
     """
     names = [names] if isinstance(names, str) else names
     opened: list[Scratch] = []
@@ -61,7 +62,8 @@ def joined(
         return [str(file["path"]) for file in stages.stage_files(recipe, names)]
 
     try:
-        return stages.joined(engine, recipe, name, stage.stage_inputs(recipe.root, names, name), paths, rows)
+        inputs = [*stage.stage_inputs(recipe.root, names, name), *more_inputs]
+        return stages.joined(engine, recipe, name, inputs, paths, rows)
     finally:
         for scratch in opened:
             scratch.clear()

@@ -23,6 +23,9 @@ class Config(Table):
     bands: int = Field(14, ge=1, le=256, description="Bands of a signature (FineWeb: 14)")
     rows: int = Field(8, ge=1, le=64, description="MinHash values a band (FineWeb: 8)")
     hash_seed: int = Field(1, ge=0, lt=1 << 63, description="Seed of the permutations; signatures follow from it")
+    against: list[str] = Field(
+        [], description="Roots of earlier runs: documents that these have (kept or not) are removed from this one"
+    )
     minimum_shingles: int = Field(20, ge=1, description="Distinct shingles under which only equal texts count")
     keep: str = Field("longest", description="Who survives: longest, earliest or highest:SCORE; ties by least id")
     block_documents: int = Field(
@@ -41,6 +44,10 @@ class Config(Table):
     def _inputs(self) -> Config:
         if not self.input:
             raise ValueError("input names no stage")
+        if len({root.rstrip("/") for root in self.against}) < len(self.against):
+            raise ValueError("against names a run twice")
+        if "#" in "".join(self.against):
+            raise ValueError("against: a root's name must not hold #, which stands between it and an id")
         return self
 
     def parameters(self) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ LIGHT = pa.schema(
         ("rank", pa.float64()),
         ("shingles", pa.int64()),
         ("bands", pa.list_(pa.int64())),
+        ("stands", pa.string()),  # who stands for it if it survives: itself; of an earlier run's document its survivor
     ]
 )
 SETS = pa.schema([("id", pa.string()), ("values", pa.list_(pa.int64()))])  # shingles as signed 64-bit
@@ -72,8 +74,14 @@ def sign(batches: Iterable[pa.RecordBatch], config: Config) -> Iterator[pa.Recor
             signed = bands(values, config).view("int64").tolist() if values.size >= config.minimum_shingles else []
             light = {name: row[name] for name in ("path", "row", "id", "file", "offset", "row_hash")}
             more = {"exact": exact_hash(text).hex(), "rank": rank(row, config.keep), "shingles": int(values.size)}
+            more["stands"] = row["id"]
             rows.append(light | more | {"bands": signed})
         yield pa.RecordBatch.from_pylist(rows, schema=LIGHT)
+
+
+def sets_of(words: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """``sets`` for shingles of so many words."""
+    return partial(sets, words=words)
 
 
 def sets(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.RecordBatch]:

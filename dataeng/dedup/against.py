@@ -1,0 +1,51 @@
+"""Earlier runs that a new corpus is deduplicated against (`dedup.against`): what must agree, where their tables are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dataeng import stage, storage
+from dataeng.cli import UserError
+from dataeng.dedup import Config
+from dataeng.stage import Manifest
+
+MARK = "#"  # between an earlier run's root and the id of one of its documents
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier run: its root as the recipe names it, and the manifest of its step `dedup`."""
+
+    root: str
+    manifest: Manifest
+
+    def paths(self, table: str) -> list[str]:
+        """The full paths of a table's files."""
+        return stage.table_paths(storage.join(self.root, "dedup"), self.manifest, table)
+
+
+def earlier_runs(config: Config) -> list[Earlier]:
+    """The runs that `dedup.against` names.
+
+    Raises UserError where one has not been published, has no signatures, or has them by other parameters.
+    """
+    runs = [Earlier(root, stage.need_manifest(root, "dedup", "dedup.against")) for root in config.against]
+    wanted = config.parameters()
+    for run in runs:
+        found = run.manifest.details.get("parameters")
+        if found is None or "signatures" not in run.manifest.tables:
+            raise UserError(f"dedup.against: {run.root}/dedup has no table of signatures: run its dedup again")
+        for key in sorted(wanted.keys() | found.keys()):
+            if wanted.get(key) != found.get(key):
+                raise UserError(
+                    f"dedup.against: the signatures of {run.root} have {key} = {found.get(key)!r}, this recipe "
+                    f"{wanted.get(key)!r}: set dedup.{key} alike, or run one of the two again"
+                )
+    return runs
+
+
+def inputs(runs: Sequence[Earlier]) -> list[dict[str, Any]]:
+    """What of earlier runs enters the fingerprint: each one's root and the hash of its signatures."""
+    return [{"against": run.root, "hash": run.manifest.tables["signatures"].hash} for run in runs]
