@@ -12,16 +12,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import compress
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
 from dataeng.filter.scan import C4_END, TRAILING_OFF, Scan, scan
+from dataeng.filter.stop_words import Code
 from dataeng.recipe import Table
+
+Phrase = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 
 _NOTICES = {
     "en": ["terms of use", "terms and conditions", "privacy policy", "cookie policy", "use of cookies", "uses cookies",
@@ -43,7 +46,9 @@ class Config(Table):
     terminal_punctuation: bool = Field(True, description="Lines must end in punctuation (FineWeb: false)")
     line_words_min: int = Field(3, ge=0, description="Fewest words of a line")
     word_length_max: int = Field(1000, ge=1, description="A line with a longer word goes, characters")
-    notices: dict[str, list[str]] = Field(_NOTICES, description="Lower-case phrases, by ISO 639-1 code, whose lines go")
+    notices: dict[Code, list[Phrase]] = Field(
+        _NOTICES, description="Phrases in lower case, by ISO 639-1 code, whose lines go"
+    )
     javascript: bool = Field(True, description='Lines with "javascript" go')
     lorem_ipsum_max: int = Field(0, ge=0, description='Most occurrences of "lorem ipsum"')
     curly_brackets_max: int | None = Field(0, ge=0, description="Most opening curly brackets; absent: any")

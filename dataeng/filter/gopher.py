@@ -16,17 +16,17 @@ Definitions where the field differs:
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dataeng.document import Document, Verdict
 from dataeng.filter import bounds
 from dataeng.filter.bounds import Limit
 from dataeng.filter.repeats import copies, different, n_grams
 from dataeng.filter.scan import Scan, scan, stop_hash
-from dataeng.filter.stop_words import STOP_WORDS
+from dataeng.filter.stop_words import STOP_WORDS, Code, Word
 from dataeng.recipe import Table
 
 _N_GRAMS = [f"gopher.top_{n}_gram" for n in (2, 3, 4)] + [f"gopher.duplicate_{n}_grams" for n in range(5, 11)]
@@ -48,7 +48,7 @@ class Config(Table):
     ellipsis_lines_max: float = Field(0.3, ge=0, le=1, description="Greatest share of lines ending with an ellipsis")
     alphabetic_words_min: float = Field(0.8, ge=0, le=1, description="Least share of words with a letter")
     stop_words_min: int = Field(2, ge=0, description="Fewest different stop words")
-    stop_words: dict[str, list[str]] = Field(STOP_WORDS, description="Stop words by ISO 639-1 code; others pass")
+    stop_words: dict[Code, list[Word]] = Field(STOP_WORDS, description="Stop words by ISO 639-1 code; others pass")
     duplicate_paragraphs_max: float = Field(0.3, ge=0, le=1, description="Share of paragraphs that repeat one before")
     duplicate_paragraph_characters_max: float = Field(0.2, ge=0, le=1, description="Share of their characters")
     duplicate_lines_max: float = Field(0.3, ge=0, le=1, description="Share of lines that repeat one before")
@@ -62,6 +62,14 @@ class Config(Table):
     duplicate_8_grams_max: float = Field(0.12, ge=0, le=1, description="Share of characters in repeated 8-grams")
     duplicate_9_grams_max: float = Field(0.11, ge=0, le=1, description="Share of characters in repeated 9-grams")
     duplicate_10_grams_max: float = Field(0.10, ge=0, le=1, description="Share of characters in repeated 10-grams")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("words", "mean_word_length"):
+            least, most = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if least > most:
+                raise ValueError(f"{name}_min = {least} is above {name}_max = {most}: nothing would be kept")
+        return self
 
     @cached_property
     def limits(self) -> list[Limit]:

@@ -18,7 +18,7 @@ import snowballstemmer
 from pydantic import Field
 
 from dataeng.document import Document
-from dataeng.filter.stop_words import STOP_WORDS
+from dataeng.filter.stop_words import STOP_WORDS, Code, Word
 from dataeng.recipe import Table
 
 # Snowball's algorithms by ISO 639-1 code.
@@ -45,7 +45,7 @@ class Config(Table):
     punctuation: bool = Field(False, description="Punctuation and signs become spaces; apostrophes in words stay")
     stop_words: bool = Field(False, description="Stop words of the document's language go")
     stem: bool = Field(False, description="Words become their Snowball stems, in lower case")
-    stop_word_lists: dict[str, list[str]] = Field(STOP_WORDS, description="Stop words by ISO 639-1 code")
+    stop_word_lists: dict[Code, list[Word]] = Field(STOP_WORDS, description="Stop words by ISO 639-1 code")
 
     @cached_property
     def stopped(self) -> dict[str, frozenset[str]]:

@@ -6,6 +6,13 @@ conjunctions and prepositions of each language.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]  # of a language, as documents have it
+Word = Annotated[str, StringConstraints(pattern=r"^\S*\w\S*$")]  # one word, not of signs alone
+
 STOP_WORDS: dict[str, list[str]] = {
     "en": ["the", "be", "to", "of", "and", "that", "have", "with"],
     "ca": ["el", "la", "de", "i", "que", "en", "amb", "per", "no", "és"],

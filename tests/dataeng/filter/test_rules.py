@@ -10,6 +10,7 @@ from dataeng.document import Document
 from dataeng.filter import c4, fineweb, gopher
 from dataeng.filter.gopher import Config
 from dataeng.filter.words import lines_of, paragraphs_of, words_of
+from dataeng.recipe import KeyProblem, build
 
 # 100 different words of 4 letters: nothing repeats, nothing else fails.
 NAMES = [a + b + c + d for a in "bc" for b in "aeiou" for c in "dfghj" for d in "ao"]
@@ -57,6 +58,118 @@ def test_gopher_bounds(kept, dropped, rule, bound, config):
     assert judge(gopher, kept, **config)[0].keep
     verdict, scores = judge(gopher, dropped, **config)
     assert (verdict.rule, verdict.bound, verdict.score) == (rule, bound, scores[rule])
+
+
+OFF = {name: 1 for name in Config.model_fields if name.startswith(("duplicate", "top")) and name.endswith("_max")}
+
+
+def repeating(n, copies, words):
+    """``copies`` of an n-gram between other words, all of six characters and all different."""
+    gram, others = [f"gram{k:02}" for k in range(n)], (f"w{k:05}" for k in range(words))
+    parts = [[*gram, next(others)] for _ in range(copies)]
+    text = [word for part in parts for word in part]
+    return " ".join([*text, *(next(others) for _ in range(words - len(text)))])
+
+
+N_GRAMS = [(f"top_{n}_gram", n, share, share) for n, share in ((2, 20), (3, 18), (4, 16))]
+N_GRAMS += [
+    (f"duplicate_{n}_grams", n, share, share + 1) for n, share in zip(range(5, 11), range(15, 9, -1), strict=True)
+]
+
+
+@pytest.mark.parametrize(("name", "n", "percent", "copies"), N_GRAMS, ids=[g[0] for g in N_GRAMS])
+def test_n_gram_bounds(name, n, percent, copies):
+    config = {key: value for key, value in OFF.items() if key != f"{name}_max"} | {"alphabetic_words_min": 0}
+    verdict, scores = judge(gopher, repeating(n, copies, 100 * n), **config)
+    assert scores[f"gopher.{name}"] == percent / 100
+    assert verdict.keep
+    verdict, _ = judge(gopher, repeating(n, copies + 1, 100 * n), **config)
+    assert verdict == (False, f"gopher.{name}", (percent + 1) / 100, percent / 100, "max")
+
+
+REPEATS = [
+    ("duplicate_lines", 3, "\n"),
+    ("duplicate_line_characters", 2, "\n"),
+    ("duplicate_paragraphs", 3, "\n\n"),
+    ("duplicate_paragraph_characters", 2, "\n \n"),
+]
+
+
+@pytest.mark.parametrize(("name", "copies", "separator"), REPEATS, ids=[r[0] for r in REPEATS])
+def test_repeated_parts_bounds(name, copies, separator):
+    config = {key: value for key, value in OFF.items() if key != f"{name}_max"}
+    parts = [" ".join(f"{word}{part}" for word in NAMES[:9]) for part in range(10)]
+    for more in (0, 1):
+        found = [*parts[: 10 - copies - more], *[parts[0]] * (copies + more)]
+        verdict, scores = judge(gopher, separator.join(found), **config)
+        assert scores[f"gopher.{name}"] == (copies + more) / 10
+        assert verdict.rule == (f"gopher.{name}" if more else None)
+
+
+def test_most_words():
+    text = repeating(2, 1, 100_000)
+    assert judge(gopher, text)[0].keep
+    assert judge(gopher, text + " more")[0][:4] == (False, "gopher.words", 100_001, 100_000)
+
+
+@pytest.mark.parametrize("module", [gopher, c4, fineweb])
+def test_each_bound_keeps_what_equals_it_and_names_itself(module):
+    config = module.Config()
+    for limit in module.limits(config):
+        beyond = limit.threshold + (1e-9 if limit.bound == "max" else -1e-9)
+        assert module.decide({limit.score: limit.threshold}, config).keep
+        assert module.decide({limit.score: beyond}, config) == (
+            False,
+            limit.score,
+            beyond,
+            limit.threshold,
+            limit.bound,
+        )
+
+
+PUBLISHED = {
+    "gopher.words": (50, 100_000), "gopher.mean_word_length": (3, 10), "gopher.hashes_per_word": 0.1,
+    "gopher.ellipses_per_word": 0.1, "gopher.bullet_lines": 0.9, "gopher.ellipsis_lines": 0.3,
+    "gopher.alphabetic_words": 0.8, "gopher.stop_words": 2, "gopher.duplicate_lines": 0.3,
+    "gopher.duplicate_paragraphs": 0.3, "gopher.duplicate_line_characters": 0.2,
+    "gopher.duplicate_paragraph_characters": 0.2, "gopher.top_2_gram": 0.2, "gopher.top_3_gram": 0.18,
+    "gopher.top_4_gram": 0.16, "gopher.duplicate_5_grams": 0.15, "gopher.duplicate_6_grams": 0.14,
+    "gopher.duplicate_7_grams": 0.13, "gopher.duplicate_8_grams": 0.12, "gopher.duplicate_9_grams": 0.11,
+    "gopher.duplicate_10_grams": 0.1, "c4.lorem_ipsum": 0, "c4.curly_brackets": 0, "c4.sentences": 5,
+    "fineweb.line_punctuation": 0.12, "fineweb.short_lines": 0.67, "fineweb.duplicate_line_characters": 0.01,
+    "fineweb.newlines_per_word": 0.3,
+}  # fmt: skip
+
+
+def test_bounds_are_the_published_ones():
+    found: dict[str, list[float]] = {}
+    for module in (gopher, c4, fineweb):
+        for limit in module.limits(module.Config()):
+            found.setdefault(limit.score, []).append(limit.threshold)
+    assert found == {name: list(value) if isinstance(value, tuple) else [value] for name, value in PUBLISHED.items()}
+
+
+MISTAKES = [
+    (gopher, {"bullet_lines_max": 65}, "less than or equal to 1"),
+    (gopher, {"top_2_gram_max": 20}, "less than or equal to 1"),
+    (gopher, {"words_min": -1}, "greater than or equal to 0"),
+    (gopher, {"words_min": 200_000}, "words_min = 200000 is above words_max = 100000"),
+    (gopher, {"mean_word_length_max": 2}, "mean_word_length_min = 3.0 is above"),
+    (gopher, {"stop_words": {"english": ["the"]}}, r"stop_words\.english"),
+    (gopher, {"stop_words": {"en": ["of the"]}}, r"stop_words\.en\.0"),
+    (gopher, {"stop_words": {"en": ["--"]}}, r"stop_words\.en\.0"),
+    (fineweb, {"short_lines_max": 67}, "less than or equal to 1"),
+    (fineweb, {"line_punctuation_min": -0.12}, "greater than or equal to 0"),
+    (c4, {"notices": {"english": ["cookies"]}}, r"notices\.english"),
+    (c4, {"notices": {"en": [""]}}, r"notices\.en\.0"),
+    (c4, {"sentences_min": 0.5}, "valid integer"),
+]
+
+
+@pytest.mark.parametrize(("module", "values", "says"), MISTAKES, ids=[next(iter(m[1])) for m in MISTAKES])
+def test_mistakes_in_a_rules_table_are_named(module, values, says):
+    with pytest.raises(KeyProblem, match=says):
+        build(module.Config, "filter", values)
 
 
 def test_stop_words_bind_only_listed_languages():
@@ -167,6 +280,12 @@ C4_LINES = [
     (f"A word {'x' * 1001} here.", "long_word"),
     ("Please enable JavaScript in your browser.", "javascript"),
     ("This site uses cookies to serve you.", "notice"),
+    ('He said it ends here."', None),
+    ("It ends in an ellipsis…", "without_end"),
+    ("Two dots end it..", None),
+    ("Is it a question?", None),
+    ("It is an exclamation!", None),
+    ("这一行是一个完整的句子。", None),
 ]
 
 
