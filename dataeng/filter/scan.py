@@ -1,6 +1,6 @@
 """One pass over a text for all heuristic rules: its words, lines and paragraphs as arrays of numbers.
 
-Words, lines and paragraphs are those of ``filter.words``. They are compared by 64-bit hashes of
+Words, lines and paragraphs are those that ``filter.words`` defines. They are compared by 64-bit hashes of
 their characters. The loops are compiled; what a character is (a space, a letter, a bullet …) comes
 from a table made once a process.
 """

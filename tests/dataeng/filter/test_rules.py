@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from dataeng.document import Document
 from dataeng.filter import c4, fineweb, gopher
 from dataeng.filter.gopher import Config
-from dataeng.filter.words import lines_of, paragraphs_of, words_of
 from dataeng.recipe import KeyProblem, build
 
 # 100 different words of 4 letters: nothing repeats, nothing else fails.
@@ -321,11 +320,12 @@ def test_c4_switches():
     assert judge(c4, text, terminal_punctuation=False, curly_brackets_max=None)[0].keep
 
 
-def test_words_of_scripts_without_spaces():
-    assert words_of("我们提供安装，手册。") == ("我们", "提供", "安装，", "手册。")
-    assert words_of("plain words, here") == ("plain", "words,", "here")
-    assert words_of("ภาษาไทย") == ("ภาษา", "ไทย")
-    assert words_of("설치 안내서") == ("설치", "안내서")
+PIECES = [("我们提供安装，手册。", 4), ("plain words, here", 3), ("ภาษาไทย", 2), ("설치 안내서", 2)]
+
+
+@pytest.mark.parametrize(("text", "words"), PIECES)
+def test_words_of_scripts_without_spaces(text, words):
+    assert judge(gopher, text)[1]["gopher.words"] == words
 
 
 def test_mean_word_length_leaves_unspaced_scripts_alone_and_counts_letters_of_hangul():
@@ -339,4 +339,3 @@ def test_any_text_gets_finite_scores(text):
     for module in (gopher, fineweb, c4):
         scores = judge(module, text, "en")[1]
         assert all(0 <= value < float("inf") for value in scores.values())
-    assert all(line.strip() for line in (*lines_of(text), *paragraphs_of(text)))
