@@ -1,13 +1,16 @@
-"""Masks e-mail addresses, IP addresses and telephone numbers. A transform: it never drops.
+"""Masks personal data: addresses, telephone numbers, cards, accounts and keys. A transform: it never drops.
 
-Each becomes the placeholder of its kind (``<EMAIL>``, ``<IP>``, ``<PHONE>``), in the text, in
-metadata and in the address of the page (whose host is kept: it says where the page came from).
+Each becomes the placeholder of its kind (``<EMAIL>``, ``<IP>``, ``<PHONE>``, ``<CARD>``, ``<IBAN>``,
+``<API_KEY>``, ``<PRIVATE_KEY>``), in the text, in metadata
+and in the address of the page (whose host is kept: it says where the page came from).
 
 Not personal data here: addresses at exactly ``keep_domains``; IP addresses that are not global
 (private, loopback, documentation, multicast, netmasks); four numbers of which the words before say
 that they are a version or a section; four single digits (``6.3.1.2``, mostly a section) unless the
 words before say that they are an address. Any other four numbers count as an address: of the two
-mistakes the harmless one.
+mistakes the harmless one. Numbers with a country's code or after a word such as "Tel." are telephone
+numbers as they stand; others are where the rules of a country of the document's language, as the
+library phonenumbers has them, know such a number and it is written in groups with a leading 0.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+import phonenumbers
 from pydantic import Field
 
 from dataeng.document import Document
+from dataeng.filter import identifiers
 from dataeng.recipe import Table
 
-Kind = Literal["email", "ip", "phone"]
-PLACEHOLDERS: dict[Kind, str] = {"email": "<EMAIL>", "ip": "<IP>", "phone": "<PHONE>"}
+Kind = Literal["private_key", "api_key", "iban", "card", "email", "ip", "phone"]
+KINDS: list[Kind] = ["private_key", "api_key", "iban", "card", "email", "ip", "phone"]  # in the order of masking
+PLACEHOLDERS: dict[Kind, str] = {kind: f"<{kind.upper()}>" for kind in KINDS}
 
 _AT = r"(?:@|＠|%40|\s?[\[({<]\s?(?:at|@|AT)\s?[\])}>]\s?)"
 _DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|DOT|\.)\s?[\])}>]\s?)"
@@ -63,26 +69,43 @@ _NAME_BEFORE = re.compile(
 )
 _AT_SIGN = re.compile(r"[@＠]|%40|[\[({<]\s?(?:at|AT)\s?[\])}>]")
 _SEPARATE = re.compile(r"\d+")
+_GROUPED = re.compile(
+    rf"(?<![\w.,+/:-])(?:\(0\d{{1,4}}\)|0\d{{1,5}}){_SPACE}{{1,2}}\d{{2,8}}(?:{_SPACE}\d{{2,8}}){{0,4}}(?!\w|[.,:/-]\d)"
+)
+# The countries whose national numbers are looked for in documents of a language.
+_REGIONS: dict[str | None, tuple[str, ...]] = {
+    "de": ("DE", "AT", "CH"), "fr": ("FR", "BE", "CH"), "nl": ("NL", "BE"), "it": ("IT", "CH"),
+    "en": ("GB", "AU", "NZ"),
+    "sv": ("SE",), "fi": ("FI",), "ro": ("RO",), "ja": ("JP",), "ko": ("KR",), "zh": ("CN", "TW"), "tr": ("TR",),
+    "id": ("ID",), "uk": ("UA",), "sk": ("SK",), "hr": ("HR",), "sl": ("SI",), "bg": ("BG",), "hi": ("IN",),
+    "vi": ("VN",), "th": ("TH",), "he": ("IL",), "pt": ("BR",), "ms": ("MY",),
+}  # fmt: skip
 _URL_HOST = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
 
 
 class Config(Table):
     """Table `filter.personal_data`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("phonenumbers",)
 
-    kinds: list[Kind] = Field(["email", "ip", "phone"], description="What is masked")
+    kinds: list[Kind] = Field(KINDS, description="What is masked, always in this order")
     keep_domains: list[str] = Field(
         ["example.com", "example.org", "example.net"],
         description="Addresses at exactly these domains stay (RFC 2606); those at names below them do not",
     )
 
 
-def mask(text: str, config: Config) -> tuple[str, Counter[str]]:
-    """The text with placeholders, and how many of each kind were put in."""
+def mask(text: str, config: Config, language: str | None = None) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many of each kind were put in; ``language`` is its ISO 639 code."""
     counts: Counter[str] = Counter()
-    for kind in config.kinds:
-        text = _MASKS[kind](text, config, counts)
+    for kind in KINDS:
+        if kind in config.kinds and kind in _PROVEN:
+            text, counts[kind] = _PROVEN[kind](text, PLACEHOLDERS[kind])
+        elif kind in config.kinds:
+            text = _MASKS[kind](text, config, counts)
+    if "phone" in config.kinds and language in _REGIONS:
+        text = _national(text, _REGIONS[language], counts)
     return text, counts
 
 
@@ -96,8 +119,8 @@ def mask_url(url: str, config: Config) -> str:
 
 
 def transform(document: Document, config: Config) -> Document:
-    """The document masked, with the counts ``masked.email``, ``masked.ip`` and ``masked.phone`` of its text."""
-    text, counts = mask(document.text or "", config)
+    """The document masked, with the counts ``masked.KIND`` of its text."""
+    text, counts = mask(document.text or "", config, document.language)
     return replace(
         document,
         text=None if document.text is None else text,
@@ -167,4 +190,27 @@ def _phones(text: str, config: Config, counts: Counter[str]) -> str:
     return _NUMBER.sub(put_named, text)
 
 
+def _national(text: str, regions: tuple[str, ...], counts: Counter[str]) -> str:
+    def put(match: re.Match[str]) -> str:
+        if "." in match[0] and len(_SEPARATE.findall(match[0])) < 3:  # a decimal fraction
+            return match[0]
+        for region in regions:
+            try:
+                number = phonenumbers.parse(match[0], region)
+            except phonenumbers.NumberParseException:
+                continue
+            if phonenumbers.is_valid_number(number):
+                counts["phone"] += 1
+                return PLACEHOLDERS["phone"]
+        return match[0]
+
+    return _GROUPED.sub(put, text)
+
+
+_PROVEN: dict[Kind, Callable[[str, str], tuple[str, int]]] = {
+    "private_key": identifiers.mask_private_keys,
+    "api_key": identifiers.mask_keys,
+    "iban": identifiers.mask_ibans,
+    "card": identifiers.mask_cards,
+}
 _MASKS: dict[Kind, Callable[[str, Config, Counter[str]], str]] = {"email": _emails, "ip": _ips, "phone": _phones}
