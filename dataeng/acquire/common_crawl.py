@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -301,16 +300,13 @@ def step(recipe: Recipe, name: str = "common_crawl") -> Manifest:
 
 
 def _all(recipe: Recipe) -> None:
-    names = [name for name in recipe.tables if recipe.kind(name) == "common_crawl"]
-    if not names:
-        recipe.need("common_crawl")
-    for name in names:
+    for name in [name for name in recipe.tables if recipe.kind(name) == "common_crawl"] or ["common_crawl"]:
         step(recipe, name)
 
 
 def main() -> None:
     """Entry point of ``python -m dataeng.acquire.common_crawl``: every table of this step."""
-    main_with_recipe(partial(_all))
+    main_with_recipe(_all)
 
 
 if __name__ == "__main__":

@@ -183,9 +183,14 @@ def step(recipe: Recipe, name: str = "crawl") -> Manifest:
     return manifest
 
 
+def _all(recipe: Recipe) -> None:
+    for name in [name for name in recipe.tables if recipe.kind(name) == "crawl"] or ["crawl"]:
+        step(recipe, name)
+
+
 def main() -> None:
-    """Entry point of ``python -m dataeng.acquire.crawl``."""
-    main_with_recipe(lambda recipe: (step(recipe), None)[1])
+    """Entry point of ``python -m dataeng.acquire.crawl``: every table of this step."""
+    main_with_recipe(_all)
 
 
 if __name__ == "__main__":
