@@ -73,7 +73,7 @@ _FILLER = (
 # Atomic and possessive: a line that is nearly of the kind must not be tried in every way that it can be read.
 _SHARE = re.compile(rf"[^\w(]*+(?:(?>(?:{_VERB}|{_NETWORK}|{_MORE}|{_FILLER})(?!\w))(?:[^\w(]++|$))++")
 _BUTTON = re.compile(rf"\b(?:{_VERB}|{_NETWORK}|{_MORE})(?!\w)")
-_STRONG = re.compile(rf"\b(?:{_VERB}|{_NETWORK})(?!\w)", re.IGNORECASE)
+_STRONG = re.compile(rf"\b(?:{_VERB}|{_NETWORK})(?!\w)")
 
 _ON = (
     r"(?:enable|activate|turn on|switch on|allow|aktivieren|activer|activez|active|habilite|habilitar|activar|abilita|"
@@ -118,31 +118,46 @@ class Config(Table):
 def transform(document: Document, config: Config) -> Document:
     """The document without such lines, with the scores ``lines.KIND`` counting those that went."""
     text = document.text or ""
-    kinds = [kind for kind in config.kinds if _HINTS[kind].search(text)]
-    counts = Counter[str]()
-    if kinds or config.patterns:
-        kept = []
-        for line in text.split("\n"):
-            kind = _kind(line, kinds, config)
-            if kind is None:
-                kept.append(line)
-            else:
-                counts[kind] += 1
-        text = "\n".join(kept) if counts else text
+    counts, kept, done = Counter[str](), [], 0
+    for start, end in _candidates(text, config):
+        kind = _kind(text[start:end], config)
+        if kind is not None:
+            counts[kind] += 1
+            kept.append(text[done:start])
+            done = min(end + 1, len(text))
+    if counts:
+        whole = "".join([*kept, text[done:]])
+        text = whole[:-1] if done == len(text) and whole.endswith("\n") and not text.endswith("\n") else whole
     names = [*config.kinds, *(["own"] if config.patterns else [])]
     scores = {f"lines.{name}": float(counts[name]) for name in names}
     return replace(document, text=None if document.text is None else text, scores=document.scores | scores)
 
 
-def _kind(line: str, kinds: list[Kind], config: Config) -> str | None:
+def _candidates(text: str, config: Config) -> list[tuple[int, int]]:
+    """Starts and ends of the lines that have to be looked at, in order."""
+    ends: dict[int, int] = {}
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a letter whose lower case is two characters: places must stay
+        lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
+    for hint in ["\n"] if config.patterns else [hint for kind in config.kinds for hint in _HINTS[kind]]:
+        place = 0 if config.patterns else lowered.find(hint)
+        while place >= 0:
+            end = lowered.find("\n", place)
+            end = len(text) if end < 0 else end
+            start = lowered.rfind("\n", 0, place) + 1
+            if end - start <= config.characters_max + 80:  # white space around the line aside
+                ends[start] = end
+            place = end + 1 if config.patterns and end < len(text) else lowered.find(hint, end)
+    return sorted(ends.items())
+
+
+def _kind(line: str, config: Config) -> str | None:
     """What kind of furniture a line is, or None."""
-    if len(line) > config.characters_max + 80:  # white space around it aside
-        return None
     line = line.strip()
     if not line or len(line) > config.characters_max:
         return None
     lowered = line.lower()
-    found = next((kind for kind in kinds if _TESTS[kind](lowered)), None)
+    found = next((kind for kind in config.kinds if _TESTS[kind](lowered)), None)
     if found is None and any(pattern.fullmatch(line) for pattern in config.compiled):
         return "own"
     return found
@@ -151,8 +166,6 @@ def _kind(line: str, kinds: list[Kind], config: Config) -> str | None:
 def _crumbs(line: str) -> bool:
     if line[0] in "|$#%" or line.endswith((".", ",", ";", "{", "}", "|")):
         return False  # a row of a table, a command, a sentence
-    if not _HINTS["crumbs"].search(line):
-        return False
     if _ALONE.fullmatch(line) or _PAGER_WORDS.fullmatch(line):
         return True
     trail = [item for item in _TRAIL.split(line) if item]
@@ -189,13 +202,35 @@ _TESTS: dict[Kind, Callable[[str], bool]] = {
     "share": _share,
     "javascript": _javascript,
 }
-# What a text must hold somewhere for a line of the kind to be there at all.
-_HINTS: dict[Kind, re.Pattern[str]] = {
-    "crumbs": re.compile(
-        r"(?i)[»›→]|>> |> | \|| ::| - |  |\b(?:next|prev|skip to|jump to|to top|to the top|read more|continue reading|"
-        r"you are here|toggle|nach oben|springen|contenu|contenido|weiter|zurück|suivant|siguiente|próximo|avanti)"
+# Each line of a kind holds one of these, in lower case: others need not be looked at.
+_HINTS: dict[Kind, tuple[str, ...]] = {
+    "crumbs": (
+        *(
+            "»",
+            "›",
+            "→",
+            " > ",
+            " >> ",
+            " :: ",
+            "prev",
+            "next",
+            "home",
+            "start",
+            "login",
+            "sign in",
+            "contact",
+            "about",
+        ),
+        *("skip to", "jump to", "to top", "to the top", "read more", "continue reading", "you are here", "toggle nav"),
+        *("kontakt", "impressum", "datenschutz", "sitemap", "faq", "blog", "accueil", "inicio", "início", "hjem"),
+        *("главная", "nach oben", "zum inhalt", "contenu", "contenido", "zurück", "weiter", "précédent", "suivant"),
+        *("anterior", "siguiente", "próximo", "indietro", "avanti", "top | ", "up | ", "back | ", "first | "),
     ),
-    "cookies": re.compile(r"(?i)cookie"),
-    "share": _STRONG,
-    "javascript": re.compile(r"(?i)javascript"),
+    "cookies": ("cookie",),
+    "share": (
+        *("share", "tweet", "pin it", "follow", "click to", "teilen", "partager", "compart", "condividi", "facebook"),
+        *("twitter", "linked", "whats", "pinterest", "reddit", "tumblr", "telegram", "instagram", "tube", "google"),
+        *("mastodon", "digg", "stumble", "weibo", "tiktok"),
+    ),
+    "javascript": ("javascript",),
 }
