@@ -183,6 +183,7 @@ def _whole_files(work: Work) -> list[Manifest]:
                     "%s: %d of %d files, %d bytes", work.attempt.stage, number, len(paths), _bytes(future.result())
                 )
         except BaseException:
+            work.pauses.stop.set()  # those under way end with their range; what they have stays on disk
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in waiting]
@@ -248,8 +249,12 @@ def _records(work: Work, batch: list[Place]) -> Iterator[bytes]:
         return [data[at.offset - first.offset :][: at.length] for at in group]
 
     with ThreadPoolExecutor(work.config.parallel) as pool:
-        for records in pool.map(fetch, groups):
-            yield from records
+        try:
+            for records in pool.map(fetch, groups):
+                yield from records
+        except BaseException:
+            work.pauses.stop.set()
+            raise
 
 
 def _batch(work: Work, number: int, batch: list[Place]) -> Manifest:

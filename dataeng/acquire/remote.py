@@ -82,18 +82,24 @@ class Pauses:
     """The pause that all requests of one server keep together: who is refused speaks for the others."""
 
     manners: Manners
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] | None = None  # by default until `stop` is set
+    stop: threading.Event = field(default_factory=threading.Event)
     until: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
     counts: dict[str, int] = field(default_factory=lambda: {"requests": 0, "retried": 0})
 
     def wait(self) -> None:
-        """Sleep until requests are welcome again."""
+        """Sleep until requests are welcome again; raises Failure once the run is being given up."""
         with self.lock:
             self.counts["requests"] += 1
             left = self.until - time.monotonic()
         if left > 0:
-            self.sleep(left)
+            self._sleep(left)
+        if self.stop.is_set():
+            raise Failure("stopped, since another request of this run failed or it was interrupted")
+
+    def _sleep(self, seconds: float) -> None:
+        (self.sleep or self.stop.wait)(seconds)
 
     def after(self, error: Busy | Cut, failures: int) -> None:
         """Pause after the ``failures``-th failure in a row: doubling, with jitter, never less than was asked for."""
@@ -105,7 +111,7 @@ class Pauses:
                 pause = max(pause, min(error.after or 0.0, LONGEST_PAUSE))
                 self.until = max(self.until, time.monotonic() + pause)
         if isinstance(error, Cut):
-            self.sleep(pause)
+            self._sleep(pause)
 
 
 class Web:

@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -270,7 +271,10 @@ class Crawl:
         """Where a redirect leads, while there are not too many in a row."""
         if exchange.status not in REDIRECTS or job.hops >= most:
             return None
-        return target(exchange.url, exchange.header("location") or exchange.url)
+        location = exchange.header("location") or exchange.url
+        with suppress(UnicodeError):
+            location = location.encode("latin-1").decode()  # as headers are read, though many servers write UTF-8
+        return target(exchange.url, location)
 
     def _robots(self, host: _Host, task: _Task) -> None:
         """A host's rules (RFC 9309, 2.3.1: 4xx allows all; no answer, 429 and 5xx allow nothing)."""

@@ -170,6 +170,24 @@ def test_a_killed_run_goes_on(served, tmp_path):
     assert published(one) == {path.rpartition("/")[2]: served.files[path] for path in paths}
 
 
+def test_an_interrupted_run_ends_soon_and_keeps_what_it_has(served, tmp_path):
+    """SIGTERM while a busy server would be waited for: status 130, and the part is gone on with."""
+    path = next(path for path in served.files if path.endswith("part-00000.warc.gz"))
+    served.faults[path] = [None, *[503] * 50]
+    table = {"snapshot": SNAPSHOT, "base": served.base, "range_bytes": 1000, "pause_seconds": 100.0}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    (tmp_path / "r.toml").write_text(f'root = "{tmp_path}/run"\n[common_crawl]\n' + "\n".join(lines))
+    process = subprocess.Popen([sys.executable, "-m", "dataeng.acquire.common_crawl", str(tmp_path / "r.toml")])
+    while 503 not in served.statuses(path):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait() == 130
+    served.faults.clear()
+    common_crawl.step(Recipe("r.toml", str(tmp_path / "run"), 0, {"common_crawl": table}))
+    assert [asked for asked in served.bytes_asked(path) if asked.startswith("bytes=0-")] == ["bytes=0-999"]
+
+
 def test_two_runs_do_not_work_in_one_folder(served, tmp_path):
     from dataeng.acquire.partial import held
 

@@ -119,18 +119,20 @@ def test_redirects_are_captures_and_their_targets_are_followed_where_allowed(tmp
     site.put(
         "a.test",
         **{
-            "": page("/r1", "/r2", "/r3", "/r4", "/r5"),
+            "": page("/r1", "/r2", "/r3", "/r4", "/r5", "/r6"),
             "r1": (301, {"Location": "/new"}, b""),
             "r2": (302, {"Location": "/secret/x"}, b""),
             "r3": (307, {"Location": "http://elsewhere.test/"}, b""),
             "r4": (308, {"Location": "http://[broken"}, b""),
             "r5": (301, {}, b""),
+            "r6": (301, {"Location": "/\u00e4".encode().decode("latin-1")}, b""),
+            "%C3%A4": b"umlaut",
             "new": b"new",
             "robots.txt": b"User-agent: *\nDisallow: /secret\n",
         },
     )
     files, counts = crawled(tmp_path, config(site, sitemaps=False))
-    assert paths(files) == ["/robots.txt", "/", "/r1", "/r2", "/r3", "/r4", "/r5", "/new"]
+    assert paths(files) == ["/robots.txt", "/", "/r1", "/r2", "/r3", "/r4", "/r5", "/r6", "/%C3%A4", "/new"]
     assert (counts["redirected elsewhere"], counts["refused by robots.txt"]) == (1, 1)
 
 
