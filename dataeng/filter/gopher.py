@@ -74,7 +74,8 @@ class Config(Table):
     @cached_property
     def limits(self) -> list[Limit]:
         """The bounds in their published order, which is that of the fields."""
-        named = [(name.rpartition("_"), value) for name, value in self if not isinstance(value, dict)]
+        values = [(name, getattr(self, name)) for name in type(self).model_fields if name != "stop_words"]
+        named = [(name.rpartition("_"), value) for name, value in values]
         return [Limit(f"gopher.{name}", "min" if kind == "min" else "max", value) for (name, _, kind), value in named]
 
     @cached_property

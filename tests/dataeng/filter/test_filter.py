@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from dataeng import stage
@@ -172,6 +174,15 @@ def test_toxicity_is_that_of_the_worst_window():
     assert toxicity.scores(Document("x", abuse, language="de"), config) == {}
     assert toxicity.scores(Document("x", abuse), config) == {"toxicity": rows[abuse]}
     assert toxicity.scores(Document("x", ""), config) == {"toxicity": 0.0}
+
+
+def test_what_a_config_remembers_is_no_part_of_it():
+    """Bounds and hashes are derived once: they travel to workers, and change neither manifests nor fingerprints."""
+    config, fresh = (Config(rules=["gopher", "c4", "fineweb", "lines"]) for _ in range(2))
+    row = apply(Document("x", CLEAN, language="en"), config)
+    assert config.model_dump() == fresh.model_dump()
+    assert stage.fingerprint(config, 0, []) == stage.fingerprint(fresh, 0, [])
+    assert apply(Document("x", CLEAN, language="en"), pickle.loads(pickle.dumps(config))) == row  # noqa: S301 — its own
 
 
 def test_apply_is_pure_and_survives_a_round_trip():
