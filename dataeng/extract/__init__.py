@@ -16,7 +16,7 @@ class Config(Table):
     The fixed caps decide first: a page at them costs less than a tenth of ``cpu_seconds``.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = (
         "trafilatura",
         "lxml",
@@ -24,6 +24,7 @@ class Config(Table):
         "resiliparse",
         "charset-normalizer",
         "brotli",
+        "zstandard",
         "ftfy",
     )
 

@@ -14,12 +14,12 @@ from dataeng.extract import Config
 from dataeng.extract.engines import check_counts
 from dataeng.extract.limits import Failed, Limited, Raised, kept
 from dataeng.extract.page import Page, Task
-from dataeng.extract.payload import Message, TooLarge, body_of, message_of
+from dataeng.extract.payload import Message, TooLarge, body_of, message_of, payload_digest
 from dataeng.recipe import Recipe
 from dataeng.sources import Row, counts_row, entries
 from dataeng.warc import Capture, Damage
 
-ENDINGS = (".warc", ".warc.gz", ".arc", ".arc.gz", ".warc.zst")
+ENDINGS = tuple(kind + packed for kind in (".warc", ".arc", ".wet") for packed in ("", ".gz", ".zst"))
 _WORK = "dataeng.extract.page:work"
 _BINARY = bytes(
     b for b in range(32) if b not in b"\t\n\x0c\r\x1b"
@@ -75,6 +75,8 @@ def _refusal(message: Message, config: Config) -> Page | None:
 
 def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     """A capture's main text, or the rule that drops it; cheap rules first."""
+    if capture.type == "conversion":
+        return _ready(capture, config, worker)
     message = message_of(capture)
     if refused := _refusal(message, config):
         return refused
@@ -91,7 +93,27 @@ def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     check = int(id_of(capture)[:8], 16) < config.check_share * 2**32
     url = capture.url or "" if ":" in config.engine else ""
     caps = (config.nodes, config.depth, config.minimum_characters)
-    task = Task(body, content_type, *caps, config.engine, check, url)
+    page = _remembered(worker, Task(body, content_type, *caps, config.engine, check, url))
+    return page._replace(metadata=page.metadata | payload_digest(capture, message))
+
+
+def _ready(capture: Capture, config: Config, worker: Limited) -> Page:
+    """The text of a conversion record, as WET files hold it: text already, and in UTF-8."""
+    kind = capture.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("", "text/plain"):
+        return Page(None, {"content_type": kind}, "content_type")
+    if len(capture.block) > config.page_bytes:
+        return Page(None, {"too_large": "bytes"}, "too_large", None, config.page_bytes, "max")
+    task = Task(capture.block, "text/plain; charset=utf-8", config.nodes, config.depth, config.minimum_characters)
+    page = _remembered(worker, task)
+    found = {"extract_path": "wet"}
+    if languages := capture.headers.get("warc-identified-content-language"):
+        found["identified_language"] = languages
+    return page._replace(metadata=page.metadata | found)
+
+
+def _remembered(worker: Limited, task: Task) -> Page:
+    """The result of a task, from memory where an equal page was seen before."""
     key = _memory.key(task)
     if (page := _memory.pages.get(key)) is None:
         page = _run(worker, task)
@@ -109,12 +131,12 @@ def _run(worker: Limited, task: Task) -> Page:
         return Page(None, {"error": str(raised)}, "error")
 
 
-def id_of(capture: Capture) -> str:
-    """The id of a capture's document."""
-    own_id = capture.record_id
-    if capture.index and not own_id:
-        own_id = f"{capture.file}#{capture.offset}.{capture.index}"
-    return capture_id(own_id, capture.file, capture.offset)
+def id_of(item: Capture | Damage) -> str:
+    """The id of a capture's document or of a damaged region's row."""
+    own_id = item.record_id if isinstance(item, Capture) else None
+    if item.index and not own_id:
+        own_id = f"{item.file}#{item.offset}.{item.index}"
+    return capture_id(own_id, item.file, item.offset)
 
 
 def row_of(capture: Capture, page: Page, source: str) -> Row:
@@ -137,7 +159,7 @@ def row_of(capture: Capture, page: Page, source: str) -> Row:
 
 def _damaged_row(damage: Damage, source: str) -> Row:
     document = Document(
-        capture_id(None, damage.file, damage.offset),
+        id_of(damage),
         None,
         source=source,
         metadata={"damage": damage.reason},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import zlib
 from collections.abc import Callable
@@ -9,13 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import brotli
+import zstandard
 
-from dataeng.warc import Capture
+from dataeng.warc import Capture, agrees
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _LONGEST_HEAD = 256 << 10
+_MOST_CHUNKS = 200_000  # of one body
+_ZSTD_WINDOW = 8 << 20  # bytes, https://www.rfc-editor.org/rfc/rfc9659
 _MOST_CODINGS = 3  # Content-Encoding: gzip, gzip, gzip, … is an attack
 
 
@@ -59,23 +64,26 @@ def message_of(capture: Capture) -> Message:
     return Message(int(found[1]), headers, capture.block[blank.end() :] if blank else b"")
 
 
-def _dechunk(body: bytes) -> bytes:
+def _dechunk(body: bytes, most: int) -> bytes:
     """A chunked body put together. Many archives store it put together already: then it is left alone.
 
-    Where a chunk's length is wrong, all that follows is taken as it stands.
+    Where a chunk's length is wrong, all that follows is taken as it stands. Raises TooLarge past ``most``
+    bytes or past the number of chunks that a server would send for them.
     """
-    parts, position = [], 0
+    whole, position, count = bytearray(), 0, 0
     while found := _CHUNK_SIZE.match(body, position):
-        size = int(found[1], 16)
-        parts.append(body[found.end() : found.end() + size])
+        size, count = int(found[1], 16), count + 1
+        whole += body[found.end() : found.end() + size]
         position = found.end() + size
         if size == 0:
-            return b"".join(parts)
+            return bytes(whole)
+        if len(whole) > most or count > _MOST_CHUNKS:
+            raise TooLarge
         if body[position : position + 2] == b"\r\n":
             position += 2
         elif body[position : position + 1] == b"\n":
             position += 1
-    return b"".join([*parts, body[position:]])
+    return bytes(whole + body[position:])
 
 
 def _inflate(body: bytes, most: int, window_bits: int) -> bytes:
@@ -118,11 +126,33 @@ def _unbrotli(body: bytes, most: int) -> bytes:
     return data
 
 
+def _unzstd(body: bytes, most: int) -> bytes:
+    """What zstd gets out of a body, also of one cut short; raises ZstdError at its very start."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    parts, size = [], 0
+    with decompressor.stream_reader(body, read_across_frames=True) as reader:
+        while True:
+            try:
+                part = reader.read(1 << 20)
+            except zstandard.ZstdError:
+                if not size:
+                    raise
+                break
+            if not part:
+                break
+            size += len(part)
+            if size > most:
+                raise TooLarge
+            parts.append(part)
+    return b"".join(parts)
+
+
 _CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
     "gzip": _gunzip,
     "x-gzip": _gunzip,
     "deflate": _undeflate,
     "br": _unbrotli,
+    "zstd": _unzstd,
 }
 
 
@@ -133,14 +163,35 @@ def body_of(message: Message, most: int) -> bytes:
     """
     body = message.body
     if "chunked" in message.headers.get("transfer-encoding", "").lower():
-        body = _dechunk(body)
+        body = _dechunk(body, most)
     codings = [name.strip().lower() for name in message.headers.get("content-encoding", "").split(",")]
     for name in reversed(codings[:_MOST_CODINGS]):
         if decode := _CODINGS.get(name):
             try:
                 body = decode(body, most)
-            except (zlib.error, brotli.error):
+            except (zlib.error, brotli.error, zstandard.ZstdError):
                 break
     if len(body) > most:
         raise TooLarge
     return body
+
+
+def payload_digest(capture: Capture, message: Message) -> dict[str, str]:
+    """The payload's SHA-1 as WARC writes it; ``payload_digest_named`` as well where the record names another one.
+
+    The payload is the body without its transfer coding; writers that hash it with that coding are right as well.
+    """
+    named = capture.headers.get("warc-payload-digest")
+    if agrees(named, message.body):
+        return {"payload_digest": str(named)}
+    body = message.body
+    if "chunked" in message.headers.get("transfer-encoding", "").lower():
+        try:
+            body = _dechunk(body, len(body))
+        except TooLarge:
+            return {}
+    found = base64.b32encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()
+    right = agrees(named, body)
+    if right:
+        return {"payload_digest": str(named)}
+    return {"payload_digest": f"sha1:{found}"} | ({"payload_digest_named": str(named)} if right is False else {})

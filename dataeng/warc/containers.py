@@ -7,6 +7,7 @@ depends on its bytes alone, so that places do not differ between a disk and obje
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -174,20 +175,23 @@ class Gzip:
     def _before_error(self, offset: int, fed: int, given: int) -> bytes:
         """What the member at ``offset`` gives past ``given`` bytes before the error in what was fed at ``fed``.
 
-        The inflater keeps to itself what it made in the call that fails, so the steps grow smaller.
+        An inflater keeps to itself what it made in the call that fails, so the steps grow smaller. zlib's gives
+        every byte that the bytes fed so far determine; the fast one waits for more.
         """
-        data = b""
+        data, last = b"", fed + FEED
         for step in (FEED // 32, FEED // 1024, 1):
-            inflater, position, size, parts = isal_zlib.decompressobj(31), offset, 0, [data]
-            while True:
-                pending: bytes | memoryview = self.window.at(position, FEED)[: FEED if position < fed else step]
+            inflater, position, size, parts = zlib.decompressobj(31), offset, 0, [data]
+            while position < last and not inflater.eof:
+                pending = self.window.some(position, min(FEED, fed - position) if position < fed else step)
                 try:
                     part = inflater.decompress(pending)
-                except _ERROR:
+                except zlib.error:
+                    break
+                if not pending:
                     break
                 size += len(part)
                 if size > given:
-                    parts.append(part[given - size :] if size - len(part) < given else part)
+                    parts.append(part[given - size :])
                     given = size
                 position += len(pending)
             data, fed = b"".join(parts), position

@@ -25,15 +25,17 @@ _BOMB = 16  # times the largest record: more text than that in one record is not
 
 
 def agrees(named: str | None, data: bytes) -> bool | None:
-    """Whether data have the digest that a header names (base 32 or hexadecimal); None where it names none."""
+    """Whether data have the digest that a header names (base 32, base 64 or hexadecimal); None where it names none."""
     algorithm, _, value = (named or "").partition(":")
-    name = _DIGESTS.get(algorithm.strip().lower())
-    value = value.strip().lower()
-    if not name or not value:
+    name, value = _DIGESTS.get(algorithm.strip().lower()), value.strip().rstrip("=")
+    if not name:
         return None
-    found = hashlib.new(name, data, usedforsecurity=False)
-    in_base_32 = base64.b32encode(found.digest()).decode().rstrip("=").lower()
-    return value == found.hexdigest() or value.rstrip("=") == in_base_32
+    found = hashlib.new(name, data, usedforsecurity=False).digest()
+    by_32 = base64.b32encode(found).decode().rstrip("=")
+    by_64 = base64.urlsafe_b64encode(found).decode().rstrip("=")
+    if len(value) not in (2 * len(found), len(by_32), len(by_64)):
+        return None
+    return value.lower() in (found.hex(), by_32.lower()) or value.replace("+", "-").replace("/", "_") == by_64
 
 
 class _Start(NamedTuple):
@@ -180,25 +182,18 @@ class Reader:
             # A frame that is broken or may be: what stands alone in it was hit, what others stand beside may be whole.
             agreed = frame.many or fit == _HEAD
         if agreed is False:
-            self._lose(text, start, BYTES)
-            text.position = end
-            return None
+            return self._without_length(text, head, start)
         frame.many |= fit == _HEAD
         return self._item(text, head, start, end)
 
     def _fit(self, text: Text, end: int) -> str:
         """What stands behind ``end`` that may stand behind a record: another one, the frame's end, line ends."""
         rest, ends = text.behind(end)
-        bare = rest.lstrip(b"\r\n\0")
+        bare = rest.lstrip(b"\r\n")
         whole = len(rest) == LOOK or self.grammar.opens(bare, 0)  # not what the text's end cut off
-        if (
-            bare
-            and whole
-            and self.grammar.may_open(bare)
-            and (len(bare) < len(rest) or text.frame_at(end).state == WHOLE)
-        ):
-            return _HEAD
-        if bare:
+        if bare and whole and self.grammar.may_open(bare):
+            return _HEAD  # some writers leave out the line ends
+        if bare.strip(b"\0"):
             return _AFTER if rest.startswith(self.grammar.after) else ""
         return _END if ends or len(rest) == LOOK else ""
 
