@@ -33,8 +33,7 @@ _KEYS = ("name", "property", "itemprop", "http-equiv")
 _TITLE = etree.XPath("/html/head/title//text()")
 _HEADING = etree.XPath("(//h1)[1]//text()")
 _AUTHOR = etree.XPath("(//a[@rel='author'])[1]//text()")
-_TIME = etree.XPath("(//time[@datetime])[1]/@datetime")
-_LANGUAGE = etree.XPath("/html/@lang | /html/@*[local-name()='lang']")
+_XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _LICENCES = etree.XPath("//*[self::a or self::link][contains(concat(' ', @rel, ' '), ' license ')]/@href")
 _COMMONS = etree.XPath("//a[contains(@href, 'creativecommons.org/')]/@href")
 _COMMONS_ADDRESS = re.compile(
@@ -69,10 +68,17 @@ def _licence(tree: Node, page: str) -> str:
 
 
 def _date(tree: Node, page: str) -> str:
-    if found := next(iter(_TIME(tree)), None):
+    if found := next((time.get("datetime") for time in tree.iter("time") if time.get("datetime")), None):
         return str(found)
     embedded = _EMBEDDED_DATE.search(page)
     return embedded[1] if embedded else ""
+
+
+def _language(tree: Node) -> str:
+    """The language of the root element: HTML's attribute, or XML's by either way of reading it."""
+    if tree.tag != "html":
+        return ""
+    return _first(value for name in ("lang", "xml:lang", _XML_LANGUAGE) if (value := tree.get(name)))
 
 
 def _first(texts: Iterable[Any]) -> str:
@@ -90,8 +96,8 @@ def metadata_of(tree: Node, page: str) -> dict[str, str]:
                     stated.setdefault(name.strip().lower(), content)
     found = {field: _first(stated[name] for name in names if name in stated) for field, names in _METAS.items()}
     found["title"] = found["title"] or "".join(_TITLE(tree)).strip() or "".join(_HEADING(tree))
-    found["author"] = found["author"] or "".join(_AUTHOR(tree))
+    found["author"] = found["author"] or ("".join(_AUTHOR(tree)) if "author" in page else "")
     found["date"] = found["date"] or _date(tree, page)
     found["licence"] = licence_name(found["licence"]) or found["licence"] or _licence(tree, page)
-    found["declared_language"] = _first(_LANGUAGE(tree)) or found["declared_language"]
+    found["declared_language"] = _language(tree) or found["declared_language"]
     return {field: text for field, value in found.items() if (text := one_line(value))}

@@ -80,17 +80,19 @@ def _too_large(what: str, score: float, most: int) -> Page:
 
 
 def _from_html(task: Task, text: str, codec: str) -> Page:
-    tags = sum(1 for _ in _TAG.finditer(text))
-    if tags > 2 * task.nodes:  # an element has at most two tags: decided before anything is parsed
-        return _too_large("elements", tags // 2, task.nodes)
+    angles = text.count("<")
+    if angles > 2 * task.nodes:  # an element has at most two tags: decided before anything is parsed
+        tags = sum(1 for _ in _TAG.finditer(text))
+        if tags > 2 * task.nodes:
+            return _too_large("elements", tags // 2, task.nodes)
     if (attributes := _attributes(text)) > _MOST_ATTRIBUTES:
         return _too_large("attributes", attributes, _MOST_ATTRIBUTES)
     tree = load(text)
     if tree is None:
         return Page(None, {}, "empty", 0, task.minimum_characters, "min")
-    if (nodes := _nodes(tree)) > task.nodes:
+    if 2 * angles + 10 > task.nodes and (nodes := _nodes(tree)) > task.nodes:  # few elements need no tag of their own
         return _too_large("elements", nodes, task.nodes)
-    if _deeper_than(tree, task.depth):
+    if angles > task.depth // 2 and _deeper_than(tree, task.depth):
         return Page(None, {}, "too_deep", None, task.depth, "max")
     return _extracted(task, tree, text, metadata_of(tree, text) | {"charset": codec})
 

@@ -9,7 +9,7 @@ from lxml.html import HtmlElement, fromstring
 from trafilatura import htmlprocessing, settings, xpaths
 from trafilatura.baseline import _spaced_text
 from trafilatura.settings import Extractor
-from trafilatura.utils import is_dubious_html, repair_faulty_html
+from trafilatura.utils import DOCTYPE_TAG, is_dubious_html, repair_faulty_html
 from trafilatura.xml import delete_element
 
 from dataeng.extract.quick.verdicts import Node, Verdicts
@@ -19,6 +19,8 @@ _PARSER = etree.HTMLParser(
     collect_ids=False, default_doctype=False, encoding="utf-8", remove_comments=True, remove_pis=True
 )
 _PARSER.set_element_class_lookup(etree.ElementDefaultClassLookup(element=HtmlElement))
+_BEGINNING = 4096  # characters
+_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r")
 _CLEANED = tuple(tag for tag in settings.MANUALLY_CLEANED if tag != "form")
 _EMPTY = etree.XPath("descendant::*[not(node())]")
 _LINKED = ("div", "li", "p", "table")
@@ -33,7 +35,8 @@ MEASURED = Verdicts([settings.BASIC_CLEAN_XPATH])
 def load(text: str) -> Node | None:
     """The tree of a page, as ``trafilatura.load_html`` gives it for text; None for what is no HTML."""
     beginning = text[:50].lower()
-    text = repair_faulty_html(text, beginning)
+    if _needs_repair(text, beginning):
+        text = repair_faulty_html(text, beginning)
     tree = None
     try:
         tree = fromstring(text, parser=_PARSER)
@@ -43,6 +46,17 @@ def load(text: str) -> Node | None:
         if len(tree) < 1:
             tree = _from_bytes(text)
     return None if tree is not None and is_dubious_html(beginning) and len(tree) < 2 else tree
+
+
+def _needs_repair(text: str, beginning: str) -> bool:
+    """Whether ``repair_faulty_html`` could change the page: control characters, odd beginnings."""
+    if "\ufffe" in text or "\uffff" in text or ("doctype" in beginning and "\n" not in text):
+        return True
+    lines = text[:_BEGINNING].splitlines()[:4]
+    if DOCTYPE_TAG.match(text) or any("<html" in line and line.endswith("/>") for line in lines):
+        return True
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data) != len(data.translate(None, _CONTROLS))
 
 
 def _from_bytes(text: str) -> Node | None:

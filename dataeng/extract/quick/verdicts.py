@@ -10,7 +10,7 @@ no result.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lxml import etree
@@ -25,6 +25,7 @@ _CALL = re.compile(
     r"(?:\s*,\s*'[^']*'\s*,\s*'[^']*'\s*\))?\s*,\s*'([^']*)'(\s*,\s*'i')?\s*\)"
 )
 _EQUAL = re.compile(r"@([\w-]+)\s*=\s*'([^']*)'")
+_INNER_SPACE = re.compile(r"[^ |(] +[^ |)]|\[\^|\\s|\\ ")
 _ANY_TAG = re.compile(r"//\*\[\s*(?!self::)")
 _ATTRIBUTE = re.compile(r"@([\w-]+)")
 
@@ -50,6 +51,11 @@ def _searched(path: str) -> dict[str, list[str]]:
     return found
 
 
+def _word_pattern(pattern: str) -> str:
+    """A pattern for values of several words as one that is found in one of the words."""
+    return re.sub(r" (?=$|[|)])", "$", re.sub(r"(^|[|(]) ", r"\1^", pattern))
+
+
 class Verdicts:
     """The verdicts of several XPaths, as a sum of powers of two: bit n is set where XPath n selects the element.
 
@@ -63,10 +69,14 @@ class Verdicts:
         for rule in rules:
             for name, patterns in _searched(rule.path).items():
                 searched.setdefault(name, []).extend(patterns)
+        self.by_word = not any(_INNER_SPACE.search(text) for text in searched.get("class", ()))
+        if self.by_word and "class" in searched:  # a word matches wherever it stands in its value
+            searched["class"] = [_word_pattern(text) for text in searched["class"]]
         self.searched = {name: re.compile("|".join(dict.fromkeys(texts))) for name, texts in searched.items()}
         self.matters: dict[str, dict[str, bool]] = {name: {} for name in searched}
         self.known: dict[Kind, int] = {}
-        bare = [tag for tag in sorted(self.named) if self._learn((tag,))]
+        self._learn((tag,) for tag in sorted(self.named))
+        bare = [tag for tag in sorted(self.named) if self.known[(tag,)]]
         self.bare = frozenset(bare)
         every = any(_ANY_TAG.search(rule.path) for rule in rules)
         self.tags = ("*",) if every else tuple(sorted(self.named))
@@ -75,23 +85,26 @@ class Verdicts:
         tag, tested = node.tag, self.searched
         return (tag if tag in self.named else "other", *[pair for pair in node.items() if pair[0] in tested])
 
-    def _learn(self, kind: Kind) -> int:
-        """Run the rules on a stand-in of this kind."""
-        if len(self.known) > _REMEMBERED:
-            self.known.clear()
-        top, verdict = etree.Element("other"), 0
-        etree.SubElement(top, kind[0], {name: _NOT_XML.sub("", value) for name, value in kind[1:]})
-        for number, rule in enumerate(self.rules):
-            if rule(top):
-                verdict |= 1 << number
-        self.known[kind] = verdict
-        return verdict
+    def _learn(self, kinds: Iterable[Kind]) -> None:
+        """Run the rules on a stand-in for each kind."""
+        top, places = etree.Element("other"), {}
+        for kind in kinds:
+            values = {name: _NOT_XML.sub("", value) for name, value in kind[1:]}
+            places[etree.SubElement(top, kind[0], values)] = kind
+            self.known[kind] = 0
+        for number, rule in enumerate(self.rules if places else ()):
+            for stand_in in rule(top):
+                self.known[places[stand_in]] |= 1 << number
 
     def _can_matter(self, name: str, value: str) -> bool:
         values = self.matters[name]
         if len(values) > _REMEMBERED:
             values.clear()
-        found = values[value] = self.searched[name].search(value) is not None
+        if name == "class" and " " in value and self.by_word:  # words recur where whole values do not
+            found = any([values[word] if word in values else self._can_matter(name, word) for word in value.split()])
+        else:
+            found = self.searched[name].search(value) is not None
+        values[value] = found
         return found
 
     def forget(self) -> None:
@@ -117,12 +130,9 @@ class Verdicts:
 
     def select(self, top: Node) -> dict[Node, int]:
         """The descendants of ``top`` that at least one rule selects, in document order, with their verdicts."""
-        found, known = {}, self.known
-        for node in self._candidates(top):
-            kind = self._kind(node)
-            verdict = known.get(kind)
-            if verdict is None:
-                verdict = self._learn(kind)
-            if verdict:
-                found[node] = verdict
-        return found
+        known = self.known
+        if len(known) > _REMEMBERED:
+            known.clear()
+        found = [(node, self._kind(node)) for node in self._candidates(top)]
+        self._learn(dict.fromkeys(kind for _, kind in found if kind not in known))
+        return {node: verdict for node, kind in found if (verdict := known[kind])}
