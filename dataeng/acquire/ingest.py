@@ -141,6 +141,8 @@ def ingest_file(path: str, name: str, config: Config) -> Iterator[Row]:
 
 def _reads(name: str, config: Config) -> bool:
     if config.kind == "code":
+        if any(part.startswith(".") for part in name.split("/")[:-1]):
+            return False  # .git, .venv and their like are no part of what was written
         language = language_of(name)
         return language is not None and language in (config.programming_languages or LANGUAGES)
     return name.endswith(ENDINGS[config.kind])
@@ -154,7 +156,7 @@ def input_files(config: Config) -> list[dict[str, Any]]:
     named = []
     for pattern in config.input:
         found = storage.expand(pattern)
-        fitting = [item for item in found if _reads(item[1].path, config)]
+        fitting = [item for item in found if _reads(item[0], config)]
         if not fitting:
             what = ", ".join(ENDINGS[config.kind]) if config.kind != "code" else "source code"
             raise UserError(f"{found[0][1].path if len(found) == 1 else pattern}: ingest of {config.kind} reads {what}")

@@ -83,7 +83,7 @@ def links(exchange: Exchange, most: int) -> list[str]:
     except ValueError:
         base = exchange.url
     named = tree.xpath("//a[@href]/@href | //area[@href]/@href")[:_MOST_LINKS]
-    return sorted({url for link in named if (url := target(base, link))})
+    return sorted({url for link in dict.fromkeys(named) if (url := target(base, link))})
 
 
 def sitemap(exchange: Exchange) -> tuple[list[str], list[str]]:

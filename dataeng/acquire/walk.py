@@ -39,6 +39,7 @@ _COMMIT_SECONDS = 5.0
 _MOST_REDIRECTS = 5
 _MOST_SITEMAPS, _SITEMAP_LEVELS = 50, 3  # of one host
 _LONGEST_PAUSE = 300.0
+_MOST_REMEMBERED = 200_000  # addresses
 
 
 @dataclass
@@ -85,6 +86,7 @@ class Crawl:
         for name, text in texts.items():
             self.hosts[name].rules = Rules(text, limits.user_agent)
         self.pages_under_way = 0
+        self.known: dict[str, tuple[int, int]] = {}  # what `_add` has seen to lately, so that the frontier is spared
         self.under_way: dict[Future[Exchange], tuple[_Host, _Task]] = {}
         self.committed = time.monotonic()
 
@@ -143,6 +145,11 @@ class Crawl:
 
     def _add(self, url: str, depth: int, hops: int) -> None:
         """Let a page wait if it belongs to a seed's site and the recipe's patterns want it."""
+        if self.known.get(url, (depth + 1, 0)) <= (depth, hops):
+            return  # most links of a site are on each of its pages
+        if len(self.known) >= _MOST_REMEMBERED:
+            self.known.clear()
+        self.known[url] = (depth, hops)
         if site_of(url) not in self.sites or any(rule.search(url) for rule in self.exclude):
             return
         if self.include and url not in self.seeds and not any(rule.search(url) for rule in self.include):

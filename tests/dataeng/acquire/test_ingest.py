@@ -145,6 +145,7 @@ def test_code_keeps_its_language_licence_and_indentation(tmp_path):
         "b/photo.png": "no",
         "b/readme": "no",
         "c/lib.RS": "fn main() {}\n",
+        ".venv/lib.py": "not the author's",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
