@@ -182,3 +182,49 @@ def test_every_intact_page_of_the_labelled_crawl_comes_out(data_dir):
     missing = [lb for lb in labels if not lb["damaged"] and found.get((lb["file"], lb["offset"])) != lb["length"]]
     assert missing == []
     assert len(labels) > 4000
+
+
+def zeros(size: int, number: int, kind: str = "response") -> bytes:
+    """A record of a great block that packs small."""
+    return record(number, bytes(size), kind)
+
+
+@pytest.mark.parametrize("kind", ["response", "request"])
+def test_a_great_record_among_others_of_one_member_is_passed_over(tmp_path, kind):
+    data = gzip.compress(record(0, b"a") + zeros(1_200_000, 1, kind) + record(2, b"c"))
+    items = read(tmp_path, data, most=100_000)
+    assert [type(item) for item in items] == [Capture, Damage if kind == "response" else Skipped, Capture]
+    assert [item.index for item in items] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("claimed", [10**6, 10**12])
+def test_a_great_length_that_lies_in_a_great_member_loses_no_other(tmp_path, claimed):
+    draw = random.Random(0)
+    others = [record(n, draw.randbytes(3000)) for n in range(2, 60)]
+    data = gzip.compress(record(0, b"a") + record(1, b"b", length=claimed) + b"".join(others))
+    items = read(tmp_path, data, most=100_000)
+    urls = {item.url for item in items if isinstance(item, Capture)}
+    assert {f"http://example.org/{n}" for n in range(60)} - urls <= {"http://example.org/1"}
+
+
+def test_a_member_that_holds_more_than_a_record_may_is_read_record_by_record(tmp_path):
+    data = gzip.compress(b"".join(record(n, b"x" * 5000) for n in range(100)))
+    items = read(tmp_path, data, most=10_000)
+    assert len([item for item in items if isinstance(item, Capture)]) == 100
+
+
+def test_a_header_of_a_megabyte_and_bytes_that_are_no_utf8(tmp_path):
+    url = b"http://example.org/" + b"a" * 1_000_000 + b"\xff\xfe"
+    head = b"WARC/1.1\r\nWARC-Type: resource\r\nWARC-Target-URI: " + url + b"\r\nContent-Length: 2\r\n\r\nab\r\n\r\n"
+    items = read(tmp_path, gzip.compress(head) + members(1)[0])
+    assert len(items[0].url) > 1_000_000
+    assert [item.block[:2] for item in items] == [b"ab", b"HT"]
+    assert len(read(tmp_path, head + record(1, b"b"), "x.warc")) == 2
+
+
+@pytest.mark.parametrize(
+    "line", [b"WARC/1.0\r\n", b"WARC/1.0\r\nA: b\r\n", b"WARC/1.0\r\nContent-Length: 99999999\r\n\r\n"]
+)
+def test_many_openings_of_records_that_are_none_cost_linear_time(tmp_path, line):
+    items = read(tmp_path, line * 20_000 + record(0, b"a"), "x.warc")
+    assert items[-1].url == "http://example.org/0"

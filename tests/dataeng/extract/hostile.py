@@ -10,6 +10,20 @@ def double(value: int) -> int:
     return 2 * value
 
 
+def _make_noise() -> None:
+    print("noise on standard output")
+    os.write(1, b"more noise")
+
+
+def _work() -> None:
+    end = time.process_time() + 0.5
+    while time.process_time() < end:
+        pass
+
+
+_HARMLESS = {"print": _make_noise, "nap": lambda: time.sleep(1.5), "work half a second": _work}
+
+
 def act(what: str, path: str = "") -> str:
     """Do as told: hang in Python or C, wait, eat memory, abort, raise; or once only (``path`` marks it)."""
     if path:
@@ -32,7 +46,15 @@ def act(what: str, path: str = "") -> str:
         os._exit(0)
     if what == "raise":
         raise ValueError("at 0x7f00")
-    if what == "print":
-        print("noise on standard output")
-        os.write(1, b"more noise")
+    if what in _HARMLESS:
+        _HARMLESS[what]()
     return what
+
+
+def work_but_abort(task):
+    """A page's work; the process ends where the page says so, as a fault in a native parser would end it."""
+    from dataeng.extract.page import work
+
+    if b"abort here" in task.body:
+        os.abort()
+    return work(task)

@@ -208,3 +208,34 @@ def _text(data):
 
     with tempfile.TemporaryDirectory() as folder:
         return rows_of(Path(folder), data)[0]["text"]
+
+
+def wet(number, text, kind="text/plain"):
+    head = f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Record-ID: <urn:uuid:wet-{number}>\r\n"
+    head += f"WARC-Target-URI: http://example.org/{number}\r\nWARC-Identified-Content-Language: eng\r\n"
+    head += f"Content-Type: {kind}\r\nContent-Length: {len(text.encode())}\r\n\r\n"
+    return gzip.compress(head.encode() + text.encode() + b"\r\n\r\n", mtime=0)
+
+
+def test_text_of_wet_files_becomes_documents_as_it_stands(tmp_path):
+    first, short, other, counts = rows_of(
+        tmp_path, wet(0, f"Menü\n\n{PROSE}"), wet(1, "short"), wet(2, PROSE, "application/json")
+    )
+    assert first["text"] == f"Menü\n\n{PROSE.strip()}"
+    assert (first["metadata"]["extract_path"], first["metadata"]["identified_language"]) == ("wet", "eng")
+    assert (short["rule"], other["rule"]) == ("empty", "content_type")
+    assert counts["metadata"]["captures"] == "3"
+
+
+def test_revisits_are_counted_as_skipped(tmp_path):
+    rows = rows_of(tmp_path, member(0, b"", record_type="revisit"), member(1, html()))
+    assert rows[-1]["metadata"]["skipped"] == "1"
+    assert len(rows) == 2
+
+
+def test_damage_and_record_of_one_member_have_ids_of_their_own(tmp_path):
+    text = gzip.decompress(member(0, html(), identified=False))
+    damaged, found, _ = rows_of(tmp_path, gzip.compress(b"no record\r\n\r\n" + text))
+    assert (damaged["rule"], found["rule"]) == ("damaged", None)
+    assert damaged["offset"] == found["offset"] == 0
+    assert damaged["id"] != found["id"]

@@ -71,3 +71,12 @@ def test_one_process_serves_many_calls_until_it_is_renewed(monkeypatch):
 def test_a_worker_that_cannot_start_says_so():
     with pytest.raises(RuntimeError, match="ended with status 1"):
         Limited("no_such_module:work").call("x")
+
+
+def test_a_call_that_is_slow_for_want_of_a_processor_is_served(limited):
+    assert limited.call("nap") == "nap"  # 1.5 s on the clock at 1 s of processor time
+
+
+def test_the_bound_of_processor_time_is_each_call_s_own(limited):
+    for _ in range(4):
+        assert limited.call("work half a second") == "work half a second"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import zlib
 
 import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataeng.extract.payload import Message, TooLarge, body_of, message_of
+from dataeng.extract.payload import Message, TooLarge, body_of, message_of, payload_digest
 from dataeng.warc import Capture
 
 
@@ -82,3 +85,43 @@ def test_messages_are_taken_apart():
     assert message_of(capture(b"20260101 dns answer")).status is None
     assert message_of(capture(b"HTTP/1.1 200 OK\r\nno end of head")).body == b""
     assert message_of(capture(b"<p>", "resource")) == Message(200, {"content-type": "text/html"}, b"<p>")
+
+
+def test_zstd_is_undone_under_its_bound_also_when_cut_short():
+    whole = b"".join(b"line %d\n" % n for n in range(50_000))
+    packed = zstandard.compress(whole)
+    assert body_of(message(packed, content_encoding="zstd"), 1 << 20) == whole
+    found = body_of(message(packed[: len(packed) * 3 // 4], content_encoding="zstd"), 1 << 20)
+    assert whole.startswith(found)
+    with pytest.raises(TooLarge):
+        body_of(message(zstandard.compress(bytes(5_000_000)), content_encoding="zstd"), 100_000)
+
+
+@pytest.mark.parametrize("second", ["gzip", "deflate", "br"])
+def test_two_codings_are_undone_in_turn(second):
+    body = CODERS[second](gzip.compress(b"<p>hello</p>"))
+    assert body_of(message(body, content_encoding=f"gzip, {second}"), 1000) == b"<p>hello</p>"
+
+
+@pytest.mark.parametrize("claimed", [b"1", b"ff", b"fffffff"])
+def test_a_wrong_chunk_length_loses_no_byte_behind_it(claimed):
+    body = claimed + b"\r\n<p>hello</p>\r\n0\r\n\r\n"
+    assert body_of(message(body, transfer_encoding="chunked"), 1000).startswith(b"<")
+
+
+def test_more_chunks_than_a_server_would_send_are_refused():
+    with pytest.raises(TooLarge):
+        body_of(message(b"1\na" * 250_000, transfer_encoding="chunked"), 8 << 20)
+
+
+def test_payload_digests_are_computed_and_compared():
+    body = b"<p>hello</p>"
+    right = "sha1:" + base64.b32encode(hashlib.sha1(body).digest()).decode()
+    for named, sent, found in (
+        (None, message(body), {"payload_digest": right}),
+        (right, message(body), {"payload_digest": right}),
+        (right, message(chunked(body, 5), transfer_encoding="chunked"), {"payload_digest": right}),
+        ("sha1:" + "A" * 32, message(body), {"payload_digest": right, "payload_digest_named": "sha1:" + "A" * 32}),
+    ):
+        held = Capture("f", 0, 1, "response", {"warc-payload-digest": named} if named else {}, b"")
+        assert payload_digest(held, sent) == found
