@@ -97,6 +97,9 @@ def _ask(url: str, place: tuple[str, int], sent: dict[str, str], limits: Limits)
         response = pool.urlopen(
             "GET", target, headers=sent, redirect=False, preload_content=False, decode_content=False, retries=False
         )
+        if time.monotonic() - started >= limits.timeout_seconds:  # the header may have been cut off: it is no answer
+            response.close()
+            raise Unreachable("timed out before the header's end")
         body, truncated = _read(response, limits, started)
         response.close()
     return Exchange(
