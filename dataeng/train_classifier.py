@@ -27,7 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from dataeng import storage, warc
+from dataeng import neutral_sentences, storage, warc
 from dataeng.cli import UserError
 from dataeng.extract.charset import decode
 from dataeng.extract.payload import TooLarge, body_of, message_of
@@ -36,6 +36,7 @@ from dataeng.filter.language import load_bytes
 from dataeng.recipe import Table, runtime
 
 STDLIB = "stdlib"
+GROUPS = "groups"
 _SHINGLE = 5
 _FEWEST_TOKENS = 3
 _M_PERTURB = -6  # of mallopt(3)
@@ -47,7 +48,7 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 class Source(Table):
     """An entry of `train_classifier.input`: labelled texts, or texts of one class."""
 
-    path: str = Field(description=f"JSONL (also .gz) or Parquet, below `data`; {STDLIB!r}: the docstrings of Python")
+    path: str = Field(description=f"JSONL (also .gz) or Parquet, below `data`; or {STDLIB!r}, {GROUPS!r}")
     text: list[str] = Field(["text"], min_length=1, description="Fields that hold the text, joined by line ends")
     label: str = Field("label", description="Field that holds the label")
     classes: dict[str, str] = Field({}, description="Class of each label; records with other labels are left out")
@@ -61,7 +62,7 @@ class Source(Table):
 class Config(Table):
     """Table `train_classifier`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy")
 
     data: str = runtime(".", description="Folder that the paths of `input` and `exclude` are below")
@@ -78,6 +79,7 @@ class Config(Table):
     learning_rate: float = Field(0.1, gt=0, description="Learning rate at the start")
     epochs: int = Field(5, ge=1, description="Passes over the examples")
     keep_features: int = Field(60_000, ge=0, description="Features kept by quantisation; 0: no quantisation")
+    retrain: bool = Field(True, description="Train the kept features once more before quantising")
     copy_to: str | None = runtime(None, description="Also copy the model to PATH.ftz and its metrics to PATH.json")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability of `positive` at which metrics are stated")
 
@@ -96,7 +98,7 @@ class Example(NamedTuple):
 
 def source_files(config: Config, source: Source) -> list[str]:
     """The files of a source; raises UserError where there are none."""
-    return [] if source.path == STDLIB else _expand(config, source.path)
+    return [] if source.path in _BUILT_IN else _expand(config, source.path)
 
 
 def excluded_files(config: Config) -> list[str]:
@@ -111,7 +113,8 @@ def _expand(config: Config, pattern: str) -> list[str]:
 
 def read_source(config: Config, source: Source) -> Iterator[Example]:
     """The examples of a source, in the order of its files; raises UserError for a field that is not there."""
-    records = _docstrings() if source.path == STDLIB else _records(source_files(config, source))
+    built_in = _BUILT_IN.get(source.path)
+    records = built_in() if built_in else _records(source_files(config, source))
     for place, record in records:
         missing = [name for name in source.text if name not in record]
         if missing:
@@ -164,6 +167,14 @@ def _docstrings() -> Iterator[tuple[str, dict[str, Any]]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 yield str(path), {"text": ast.get_docstring(node) or ""}
+
+
+def _neutral() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Plain sentences that name groups of people."""
+    return ((GROUPS, {"text": text}) for text in neutral_sentences.sentences())
+
+
+_BUILT_IN = {STDLIB: _docstrings, GROUPS: _neutral}
 
 
 def _pieces(text: str, sizes: tuple[int, int] | None) -> Iterator[str]:
@@ -304,7 +315,7 @@ def train(examples: Sequence[Example], config: Config, seed: int) -> bytes:
             minCount=config.minimum_count, lr=config.learning_rate, epoch=config.epochs,
         )  # fmt: skip
         if config.keep_features:
-            more = {"cutoff": config.keep_features, "retrain": True, "qnorm": True, "thread": 1, "verbose": 0}
+            more = {"cutoff": config.keep_features, "retrain": config.retrain, "qnorm": True, "thread": 1, "verbose": 0}
             model.quantize(str(lines), **more)
         model.save_model(str(path))
         return path.read_bytes()

@@ -64,8 +64,8 @@ _KEY = re.compile(
     r"|eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,2000}"  # JSON Web Tokens (RFC 7519)
     r")(?![A-Za-z0-9_])"
 )
-_KEY_SIGNS = ("AKIA", "ASIA", "gh", "github_pat_", "glpat-", "xox", "sk", "rk_", "pk_", "whsec_", "AIza", "GOCSPX-", "SG.",
-              "npm_", "pypi-", "hf_", "eyJ")  # fmt: skip
+_KEY_SIGNS = ("AKIA", "ASIA", "gh", "github_pat_", "glpat-", "xox", "sk", "rk_", "pk_", "whsec_", "AIza", "GOCSPX-",
+              "SG.", "npm_", "pypi-", "hf_", "eyJ")  # fmt: skip
 # RFC 7468 blocks; one that is cut short ends with its last line of base64.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----"

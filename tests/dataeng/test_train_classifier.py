@@ -104,6 +104,15 @@ def test_the_split_follows_the_text_alone(tmp_path):
     assert not {e.line for e in held} & {e.line for e in trained}
 
 
+def test_sentences_that_name_groups_are_examples_and_those_measured_with_are_others(tmp_path, repo):
+    source = Source(path="groups", as_class="ok")
+    lines = {example.line for example in logic.limited(config(tmp_path, input=[source]), source)}
+    measured = (repo / "benchmarks" / "neutral_groups.txt").read_text().splitlines()
+    assert len(lines) > 1500
+    assert len(set(measured)) >= 200
+    assert not lines & {" ".join(tokens(line)) for line in measured}
+
+
 def warc(path, pages):
     with path.open("wb") as file:
         writer = WARCWriter(file, gzip=True)
