@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import trafilatura
@@ -118,7 +119,7 @@ def agreements(name: str, pages: Sequence[str]) -> None:
     by_path: dict[str, list[tuple[bool, float]]] = defaultdict(list)
     for page in pages:
         (text, path), (peer, _) = ours(page), plain(page)
-        by_path[path].append((text.strip() == peer.strip(), agreement(text, peer)))
+        by_path[path].append((normalize("NFC", text).strip() == peer.strip(), agreement(text, peer)))
     for path, values in sorted(by_path.items()):
         equal, words = sum(same for same, _ in values), statistics.mean(value for _, value in values)
         print(f"{name}, {path}: {len(values)} pages, {equal} with equal text, mean F1 of words {words:.4f}")
