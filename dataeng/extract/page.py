@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from dataeng.extract import guess
 from dataeng.extract.charset import decode
 from dataeng.extract.engines import agreement, engine_of, reference
 from dataeng.extract.metadata import metadata_of
 from dataeng.extract.quick.tree import load
 from dataeng.extract.repair import repaired
 from dataeng.extract.tidy import tidy
+from dataeng.filter.language import load as load_model
 
 for _name in ("trafilatura", "htmldate", "justext", "charset_normalizer", "courlan"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -33,6 +35,9 @@ class Task(NamedTuple):
     engine: str = "quick"
     check: bool = False  # compare the text with plain trafilatura's
     url: str = ""  # for a user's engine only: others are given none
+    languages: tuple[str, ...] = ()  # those wanted; none: all
+    language_least: float = 0.0
+    language_model: str = ""
 
 
 class Page(NamedTuple):
@@ -94,6 +99,10 @@ def _from_html(task: Task, text: str, codec: str) -> Page:
         return _too_large("elements", nodes, task.nodes)
     if angles > task.depth // 2 and _deeper_than(tree, task.depth):
         return Page(None, {}, "too_deep", None, task.depth, "max")
+    if task.languages:
+        found = guess.wanted_probability(guess.visible_text(tree), task.languages, load_model(task.language_model))
+        if found is not None and found < task.language_least:
+            return Page(None, {}, guess.RULE, found, task.language_least, "min")
     return _extracted(task, tree, text, metadata_of(tree, text) | {"charset": codec})
 
 

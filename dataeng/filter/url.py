@@ -187,13 +187,17 @@ def reasons(url: str | None, config: Config) -> dict[str, str]:
     return {rule: match for rule, match in matched.items() if match is not None}
 
 
+def says(found: dict[str, str]) -> str:
+    """Reasons as ``metadata["url_blocked"]`` has them, such as ``domain example.com``."""
+    return ", ".join(f"{rule} {match}" for rule, match in found.items())
+
+
 def transform(document: Document, config: Config) -> Document:
     """The document with what matched in ``metadata["url_blocked"]``, such as ``domain example.com``."""
     found = reasons(document.url, config)
     if not found:
         return document
-    says = ", ".join(f"{rule} {match}" for rule, match in found.items())
-    return replace(document, metadata=document.metadata | {"url_blocked": says})
+    return replace(document, metadata=document.metadata | {"url_blocked": says(found)})
 
 
 def scores(document: Document, config: Config) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dataeng.extract import Config
 from dataeng.extract.captures import extract_file, input_entries, input_files
 from dataeng.extract.limits import Failed, Limited
 from dataeng.extract.page import work
+from dataeng.filter import url as url_rule
 from dataeng.recipe import Recipe
 from dataeng.sources import mark_duplicates
 
@@ -45,10 +46,10 @@ def html(text=PROSE):
     return f"<html><head><title>T</title></head><body><article><p>{text}</p></article></body></html>".encode()
 
 
-def rows_of(tmp_path, *members, worker=None):
+def rows_of(tmp_path, *members, worker=None, config=CONFIG):
     path = tmp_path / "x.warc.gz"
     path.write_bytes(b"".join(members))
-    return list(extract_file(str(path), "below/x.warc.gz", CONFIG, worker or Here("unused")))
+    return list(extract_file(str(path), "below/x.warc.gz", config, worker or Here("unused")))
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
@@ -72,6 +73,39 @@ def test_verdicts(tmp_path, data, table, rule):
     row, counts = rows_of(tmp_path, data)
     assert (row["table"], row["rule"]) == (table, rule)
     assert counts["metadata"] == {"captures": "1", "damaged": "0", "skipped": "0"}
+
+
+GERMAN = "Die Mühle steht am Bach, und das Wasser treibt ihr großes Rad an, solange es nicht gefroren ist. " * 4
+
+
+def test_addresses_that_rules_block_are_dropped_unread(tmp_path):
+    (tmp_path / "list").write_text("example.org/1\n")
+    config = CONFIG.model_copy(update={"url": url_rule.Config(lists=[str(tmp_path / "list")])})
+    before = Here.calls
+    kept, dropped, _ = rows_of(tmp_path, member(0, html()), member(1, html("Not read. " + PROSE)), config=config)
+    assert (kept["table"], dropped["table"], dropped["rule"]) == ("kept", "dropped", "url.page")
+    assert (dropped["score"], dropped["threshold"], dropped["bound"]) == (1.0, 0.0, "max")
+    assert dict(dropped["metadata"])["url_blocked"] == "page example.org/1"
+    assert Here.calls - before <= 1
+    assert str(tmp_path / "list") in config.files()
+
+
+def test_pages_surely_in_other_languages_are_dropped_before_extraction(tmp_path):
+    config = CONFIG.model_copy(update={"languages": ["en"]})
+    mixed = f"<p>{GERMAN}</p><p>{GERMAN}</p><p>{PROSE * 2}</p>".encode()
+    pages = [html(), html(GERMAN), b"<html><body>" + mixed + b"</body></html>", html("Kurz und deutsch, aber kurz.")]
+    english, german, both, short, _ = rows_of(tmp_path, *map(member, range(4), pages), config=config)
+    assert [row["table"] for row in (english, german, both, short)] == ["kept", "dropped", "kept", "kept"]
+    assert (german["rule"], german["bound"], german["threshold"]) == ("language_guess", "min", config.language_least)
+    assert 0 <= german["score"] < config.language_least
+
+
+def test_languages_are_named_as_the_model_knows_them(tmp_path):
+    norwegian = "Mølla står ved elva, og vannet driver det store hjulet så lenge det ikke er frosset til is. " * 4
+    config = CONFIG.model_copy(update={"languages": ["nb"]})
+    assert [row["table"] for row in rows_of(tmp_path, member(0, html(norwegian)), config=config)][:1] == ["kept"]
+    assert config.files() == [config.model_path()] != [""]
+    assert CONFIG.files() == []
 
 
 def test_a_row_has_its_provenance(tmp_path):
