@@ -16,6 +16,12 @@ class Limit(NamedTuple):
     threshold: float
 
 
+def rule_name(limit: Limit, limits: Sequence[Limit]) -> str:
+    """The rule of a bound: its score's name and, where the score has two bounds, which of them."""
+    two = any(other.score == limit.score and other.bound != limit.bound for other in limits)
+    return f"{limit.score}.{limit.bound}" if two else limit.score
+
+
 def decide(scores: Mapping[str, float], limits: Sequence[Limit]) -> Verdict:
     """The verdict of the first limit that fails. A limit whose score is absent does not apply."""
     for limit in limits:
@@ -23,5 +29,5 @@ def decide(scores: Mapping[str, float], limits: Sequence[Limit]) -> Verdict:
         if value is None:
             continue
         if value < limit.threshold if limit.bound == "min" else value > limit.threshold:
-            return Verdict(False, limit.score, value, limit.threshold, limit.bound)
+            return Verdict(False, rule_name(limit, limits), value, limit.threshold, limit.bound)
     return KEEP

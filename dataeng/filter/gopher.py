@@ -35,7 +35,7 @@ _N_GRAMS = [f"gopher.top_{n}_gram" for n in (2, 3, 4)] + [f"gopher.duplicate_{n}
 class Config(Table):
     """Table `filter.gopher`; defaults are Gopher's."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
 
     words_min: int = Field(50, ge=0, description="Fewest words")

@@ -40,7 +40,7 @@ def test_kept_rows_keep_their_scores():
 def test_dropped_rows_are_masked_whatever_the_rules(rules):
     document = Document("x", DIRTY, url="http://a.org/?m=jane@roe.org", metadata={"author": "jane@roe.org"})
     row = apply(document, Config(rules=rules))
-    assert row["rule"] == "gopher.words"
+    assert row["rule"] == "gopher.words.min"
     assert row["text"] == "Write to <EMAIL>, <PHONE>, <IP>. "
     assert "jane" not in str(row)
     raw = apply(document, Config(rules=rules, keep_raw=True))

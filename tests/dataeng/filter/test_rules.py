@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataeng.document import Document
-from dataeng.filter import c4, fineweb, gopher
+from dataeng.filter import bounds, c4, fineweb, gopher
 from dataeng.filter.gopher import Config
 from dataeng.recipe import KeyProblem, build
 
@@ -56,7 +56,8 @@ GOPHER = [
 def test_gopher_bounds(kept, dropped, rule, bound, config):
     assert judge(gopher, kept, **config)[0].keep
     verdict, scores = judge(gopher, dropped, **config)
-    assert (verdict.rule, verdict.bound, verdict.score) == (rule, bound, scores[rule])
+    two = rule in ("gopher.words", "gopher.mean_word_length")
+    assert (verdict.rule, verdict.bound, verdict.score) == (f"{rule}.{bound}" if two else rule, bound, scores[rule])
 
 
 OFF = {name: 1 for name in Config.model_fields if name.startswith(("duplicate", "top")) and name.endswith("_max")}
@@ -108,7 +109,7 @@ def test_repeated_parts_bounds(name, copies, separator):
 def test_most_words():
     text = repeating(2, 1, 100_000)
     assert judge(gopher, text)[0].keep
-    assert judge(gopher, text + " more")[0][:4] == (False, "gopher.words", 100_001, 100_000)
+    assert judge(gopher, text + " more")[0][:4] == (False, "gopher.words.max", 100_001, 100_000)
 
 
 @pytest.mark.parametrize("module", [gopher, c4, fineweb])
@@ -119,7 +120,7 @@ def test_each_bound_keeps_what_equals_it_and_names_itself(module):
         assert module.decide({limit.score: limit.threshold}, config).keep
         assert module.decide({limit.score: beyond}, config) == (
             False,
-            limit.score,
+            bounds.rule_name(limit, module.limits(config)),
             beyond,
             limit.threshold,
             limit.bound,
