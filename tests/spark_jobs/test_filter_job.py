@@ -47,7 +47,7 @@ def test_filter_gives_the_same_tables_for_any_partitioning(spark, tmp_path, publ
         manifest = filter_job.step(Engine(recipe), recipe)
         assert manifest.details["slices"] == files
         assert manifest.counts == {"in": 51, "kept": 40, "dropped": 11}
-        assert manifest.dropped_by == {"gopher.words": 10, "language": 1}
+        assert manifest.dropped_by == {"gopher.words.min": 10, "language": 1}
         assert stage.verify(str(root), "filter") == []
         found.append({name: table.hash for name, table in manifest.tables.items()})
         assert filter_job.step(Engine(recipe), recipe).attempt == manifest.attempt
