@@ -61,11 +61,22 @@ check: setup  ## lint, format, types, import rules, duplicates
 	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=10 --score=n dataeng training spark_jobs ray_jobs
 	@$(BIN)/python -m pytest tests/test_house.py
 
-bench: setup  ## print every figure of the README (hours; see benchmarks/)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+BENCH := runs/bench
+bench: setup  ## print every figure of the README, after `make demo` (hours; PEER=python of an environment with datatrove)
+	@$(BIN)/python benchmarks/crawl_labels.py configs/labels.toml
+	@$(BIN)/python benchmarks/crawl_hashes.py $(BENCH)/hashes
+	@$(BIN)/python benchmarks/resume.py runs/demo $(BENCH)/resume pretrain.precision=fp32
+	@$(BIN)/python benchmarks/alignment.py runs/demo $(BENCH)/alignment
+	@for name in minhash_speed warc_speed extraction extract_memory toxicity personal_data; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@$(BIN)/python benchmarks/language.py runs/labels
+	@$(BIN)/python benchmarks/language_guess.py runs/labels
+	@$(if $(PEER),$(BIN)/python benchmarks/heuristics_speed.py peer=$(PEER) && \
+	  $(BIN)/python benchmarks/crawl_speed.py $(PEER) $(BENCH)/speed,echo "bench: no PEER given: datatrove is not measured")
 
-classifiers: setup  ## train the toxicity model that ships with the project, from DATA_DIR
-	@$(BIN)/python spark_jobs/train_classifier.py configs/classifiers.toml train_classifier.data=$(DATA_DIR) $(SET)
+classifiers: setup  ## train the toxicity and spam models that ship with the project, from DATA_DIR
+	@$(BIN)/python spark_jobs/train_classifier.py configs/classifiers.toml train_classifier.data=$(DATA_DIR) \
+	  train_spam.data=$(DATA_DIR) $(SET)
 
 minio: setup  ## build a MinIO server for the S3 tests (needs Go)
 	@$(BIN)/python tests/tools.py minio
