@@ -37,6 +37,7 @@ COPY --from=environment /opt/millrace /opt/millrace
 COPY --from=jars /jars /opt/venv/lib/python3.11/site-packages/pyspark/jars
 COPY --from=spark /opt/entrypoint.sh /opt/decom.sh /opt/
 ENV PATH=/opt/venv/bin:$PATH \
+    NUMBA_CACHE_DIR=/tmp/numba \
     JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64 \
     SPARK_HOME=/opt/venv/lib/python3.11/site-packages/pyspark \
     PYSPARK_PYTHON=/opt/venv/bin/python \
