@@ -1,7 +1,8 @@
 """Publish the corpus: sources mixed to their budgets, documents split into train, validation and test.
 
-Two passes over the text, nothing of it shuffled: sums by source, bucket and split first (at most 65,536
-rows a source and split), then every document placed by itself. A few numbers a source reach the driver.
+Two passes over the text, nothing of it shuffled: sums by source, bucket, split and language first (at most
+65,536 rows a source, split and language), then every document placed by itself. A few numbers a source and
+language reach the driver.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pyspark.sql import functions as F
 
 from dataeng.cli import Failure
 from dataeng.document import DOCUMENT
-from dataeng.publish import Config, mixture
+from dataeng.publish import Config, card, mixture
 from dataeng.publish.mixture import Quota
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
@@ -40,13 +41,13 @@ def _quotas(sums: DataFrame, wanted: dict[str, float], available: dict[str, int]
 
 
 def _totals(sums: DataFrame, quotas: dict[str, Quota]) -> list[dict[str, Any]]:
-    """By source and split: documents used, their units (copies counted) and their bytes."""
+    """By source, split and language: documents used, their units (copies counted) and their bytes."""
     copies = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.copies)))
     cut = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.cut)))
     uses = copies[F.col("source")] + (F.col("bucket") < cut[F.col("source")]).cast("long")
     used = sums.withColumn("uses", uses).filter("uses > 0").withColumn("units", F.col("units") * F.col("uses"))
     columns = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
-    return [row.asDict() for row in used.groupBy("source", "split").agg(*columns).collect()]
+    return [row.asDict() for row in used.groupBy("source", "split", "language").agg(*columns).collect()]
 
 
 def _rows(
@@ -54,12 +55,12 @@ def _rows(
 ) -> tuple[DataFrame, dict[str, Any]]:
     documents = stages.read_files(session, files, DOCUMENT.names)
     measured = stages.map_rows(
-        documents.select("id", "text", "source", "metadata"),
+        documents.select("id", "text", "source", "language", "metadata"),
         partial(mixture.measure, config=config, seed=seed),
         mixture.MEASURED,
     )
     by = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
-    sums = scratch.keep(measured.groupBy("source", "bucket", "split").agg(*by))
+    sums = scratch.keep(measured.groupBy("source", "bucket", "split", "language").agg(*by))
     available: dict[str, int] = dict(sums.groupBy("source").agg(F.sum("units")).collect())
     wanted = mixture.wanted_units(available, config)
     quotas = _quotas(sums, wanted, available) if config.mixes() else {name: Quota() for name in available}
@@ -73,6 +74,7 @@ def _rows(
     for name in (name for name in ("validation", "test") if getattr(config, name) and not splits[name]):
         log.warning("publish: no document fell into %s: raise publish.%s", name, name)
     details = {"bytes": size, "splits": splits, "sources": mixture.given(totals, wanted, config)}
+    details["languages"] = mixture.languages(totals, config)
     place = partial(mixture.place_all, config=config, seed=seed, quotas=quotas)
     return stages.map_rows(documents, place), details
 
@@ -84,7 +86,9 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
     def rows(session: SparkSession, _: Attempt, files: list[str], scratch: Scratch) -> tuple[DataFrame, dict[str, Any]]:
         return _rows(session, config, recipe.seed, files, scratch)
 
-    return joined(engine, recipe, "publish", config.input, rows)
+    manifest = joined(engine, recipe, "publish", config.input, rows)
+    card.write(recipe.root, manifest, config)
+    return manifest
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dataeng.recipe import Table
+from dataeng.recipe import Table, runtime
 
 UNITS_PER_TOKEN = {"bytes": 4.0, "words": 0.75}  # English text under a vocabulary of 32k to 128k
 
@@ -18,7 +18,7 @@ UNITS_PER_TOKEN = {"bytes": 4.0, "words": 0.75}  # English text under a vocabula
 class Config(Table):
     """Table `publish`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kept_tables: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     input: str | list[str] = Field("dedup", description="The stage, or stages, whose kept documents come in")
@@ -34,6 +34,9 @@ class Config(Table):
     )
     maximum_repetitions: float = Field(
         1.0, ge=1, description="How often a scarce source may be repeated (metadata `repeat`); up to 4 costs little"
+    )
+    licence: str = runtime(
+        "other", pattern=r"^[A-Za-z0-9.+-]+$", description="The corpus's licence as its card (README.md) names it"
     )
     minimum_bytes: int = Field(0, ge=0, description="Fewer bytes of text in all splits are a failure")
 

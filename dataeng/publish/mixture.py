@@ -20,12 +20,14 @@ from dataeng.document import ROW, Document, Verdict, from_row, to_batch, to_drop
 from dataeng.publish import Config
 
 BUCKETS = 1 << 16
+UNKNOWN = "unknown"  # the language of documents that no rule gave one
 # What is measured of a document, to be summed by the first three.
 MEASURED = pa.schema(
     [
         ("source", pa.string()),
         ("bucket", pa.int64()),
         ("split", pa.string()),
+        ("language", pa.string()),
         ("documents", pa.int64()),
         ("units", pa.int64()),
         ("bytes", pa.int64()),
@@ -79,6 +81,7 @@ def measure(batches: Iterable[pa.RecordBatch], config: Config, seed: int) -> Ite
             size = len(text.encode("utf-8", "surrogatepass"))
             units = size if config.unit == "bytes" else len(text.split())
             place = {"bucket": bucket_of(cluster, seed), "split": split_of(cluster, seed, config)}
+            place["language"] = document.language or UNKNOWN
             rows.append({"source": document.source, **place, "documents": 1, "units": units, "bytes": size})
         yield pa.RecordBatch.from_pylist(rows, schema=MEASURED)
 
@@ -139,7 +142,7 @@ def place_all(
 def given(totals: Sequence[Mapping[str, Any]], wanted: Mapping[str, float], config: Config) -> dict[str, Any]:
     """By source, for the manifest: documents used, estimated tokens (copies counted) asked for and given.
 
-    ``totals`` have a source's ``documents``, ``units`` and ``bytes`` as used in each ``split``.
+    ``totals`` have a source's ``documents``, ``units`` and ``bytes`` as used in each ``split`` and ``language``.
     """
     found: dict[str, Any] = {}
     for source in sorted(wanted):
@@ -148,3 +151,13 @@ def given(totals: Sequence[Mapping[str, Any]], wanted: Mapping[str, float], conf
         documents = sum(row["documents"] for row in rows)
         found[source] = {"documents": documents, "tokens": tokens, "asked": round(wanted[source] / config.per_token())}
     return found
+
+
+def languages(totals: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
+    """By language, those with most documents first: documents used, estimated tokens (copies counted)."""
+    found: dict[str, list[int]] = {}
+    for row in totals:
+        sums = found.setdefault(row["language"], [0, 0])
+        sums[0], sums[1] = sums[0] + row["documents"], sums[1] + row["units"]
+    order = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    return {code: {"documents": n, "tokens": round(units / config.per_token())} for code, (n, units) in order}

@@ -6,9 +6,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
-from dataeng import stage
+from dataeng import garbage, stage
 from dataeng.cli import Failure
 from dataeng.document import Document, digest, to_row
 from dataeng.recipe import Recipe
@@ -89,3 +91,33 @@ def test_an_empty_split_is_said(spark, tmp_path, published, caplog) -> None:
     assert [record.getMessage() for record in caplog.records if "validation" in record.getMessage()] == [
         "publish: no document fell into validation: raise publish.validation"
     ]
+
+
+def test_the_card_beside_the_corpus_names_its_files_and_counts(spark, tmp_path, published) -> None:
+    rows = corpus(60)
+    for row in rows[:20]:
+        row["language"] = "de"
+    published(tmp_path, "texts", rows, 2)
+    manifest = run(tmp_path, validation=0.2, licence="cc-by-sa-4.0", weights={"a": 1, "b": 1})
+    path = tmp_path / "publish" / "README.md"
+    _, front, body = path.read_text().split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert facts["license"] == "cc-by-sa-4.0"
+    assert facts["size_categories"] == ["n<1K"]
+    named = {part["split"]: part["path"] for part in facts["configs"][0]["data_files"]}
+    for split, paths in named.items():
+        frame = pd.concat(pd.read_parquet(tmp_path / "publish" / name) for name in paths)
+        assert len(frame) == manifest.tables[split].rows > 0
+        assert frame["text"].notna().all()
+    languages = manifest.details["languages"]
+    assert sum(found["documents"] for found in languages.values()) == manifest.counts["kept"]
+    assert facts["language"] == ["de"]
+    assert set(languages) == {"de", "unknown"}
+    assert f"| publish | mixture | {manifest.counts['dropped']} |" in body
+    made = path.stat().st_mtime_ns
+    run(tmp_path, validation=0.2, licence="cc-by-sa-4.0", weights={"a": 1, "b": 1})
+    assert path.stat().st_mtime_ns == made
+    path.unlink()
+    run(tmp_path, validation=0.2, licence="cc-by-sa-4.0", weights={"a": 1, "b": 1})
+    assert path.exists()
+    assert not [entry for entry in garbage.garbage(str(tmp_path), 0) if entry.path.endswith("README.md")]
