@@ -62,7 +62,7 @@ class Source(Table):
 class Config(Table):
     """Table `train_classifier`."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy")
 
     data: str = runtime(".", description="Folder that the paths of `input` and `exclude` are below")
@@ -336,15 +336,22 @@ def metrics(data: bytes, examples: Sequence[Example], config: Config) -> dict[st
 
 
 def _measured(scores: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Precision, recall and F1 of both classes at the threshold, ROC-AUC, and the precision–recall curve."""
+    """Both classes' precision, recall and F1 and the confusion table at the threshold; ROC-AUC; the curve."""
     points = np.unique(np.append(np.round(np.linspace(0.05, 0.95, 19), 2), threshold))
     curve = [{"threshold": float(point)} | _at(scores > point, labels) for point in points]
+    called = scores > threshold
     return {
         "examples": len(labels),
         "positives": int(labels.sum()),
+        "confusion": {
+            "true_positives": int((called & labels).sum()),
+            "false_negatives": int((~called & labels).sum()),
+            "false_positives": int((called & ~labels).sum()),
+            "true_negatives": int((~called & ~labels).sum()),
+        },
         "roc_auc": round(roc_auc(scores, labels), 4),
-        "positive": _at(scores > threshold, labels),
-        "negative": _at(scores <= threshold, ~labels),
+        "positive": _at(called, labels),
+        "negative": _at(~called, ~labels),
         "curve": curve,
     }
 

@@ -1,5 +1,6 @@
-"""Train a fastText classifier from labelled texts: spark-submit spark_jobs/train_classifier.py RECIPE [KEY=VALUE …].
+"""Train fastText classifiers from labelled texts: spark-submit spark_jobs/train_classifier.py RECIPE [KEY=VALUE …].
 
+Every table of this step gives a model of its own; tables beside `train_classifier` say so by their key `step`.
 The examples (at most `most_examples`) are held by the driver, where fastText trains in one thread;
 Spark reads the sources and looks for the examples in the captures that are to be left out.
 """
@@ -26,13 +27,20 @@ NAME = "train_classifier"
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
-    """Publish `model.ftz` and `metrics.json`."""
-    config: Config = recipe.need(NAME)
-    config.files()  # every source must be there before an engine starts
-    attempt = stage.begin(recipe, NAME, [])
+    """Train every table of this step, in the recipe's order; returns the last one's manifest."""
+    names = [name for name in recipe.tables if recipe.kind(name) == NAME] or [NAME]
+    for config in map(recipe.need, names):
+        config.files()  # every source must be there before an engine starts
+    return [_step(engine, recipe, name) for name in names][-1]
+
+
+def _step(engine: Engine, recipe: Recipe, name: str) -> Manifest:
+    """Publish `model.ftz` and `metrics.json` in the table's folder."""
+    config: Config = recipe.need(name)
+    attempt = stage.begin(recipe, name, [])
     manifest = attempt if isinstance(attempt, Manifest) else _trained(engine, recipe, config, attempt)
     if config.copy_to:
-        folder = stage.folder_of(recipe.root, NAME)
+        folder = stage.folder_of(recipe.root, name)
         for path in stage.table_paths(folder, manifest, "model"):
             storage.write_bytes(config.copy_to + PurePath(path).suffix, storage.read_bytes(path))
     return manifest
@@ -41,7 +49,7 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
 def _trained(engine: Engine, recipe: Recipe, config: Config, attempt: Attempt) -> Manifest:
     examples, excluded = _examples(engine, config)
     trained, held = logic.split(examples, config)
-    log.info("%s: training on %d examples, %d held back, %d left out", NAME, len(trained), len(held), excluded)
+    log.info("%s: training on %d examples, %d held back, %d left out", attempt.stage, len(trained), len(held), excluded)
     model = logic.train(trained, config, recipe.seed)
     return _published(attempt, config, model, trained, held, excluded)
 
@@ -76,7 +84,9 @@ def _published(
     )
     storage.write_bytes(paths["metrics.json"], (json.dumps(found, indent=1) + "\n").encode())
     overall = found["held_back"]["all"]
-    log.info("%s: ROC-AUC %s, F1 %s, %d bytes", NAME, overall["roc_auc"], overall["positive"]["f1"], len(model))
+    log.info(
+        "%s: ROC-AUC %s, F1 %s, %d bytes", attempt.stage, overall["roc_auc"], overall["positive"]["f1"], len(model)
+    )
     tables = {"model": stage.file_table(attempt.folder, list(paths.values()))}
     return attempt.publish(attempt.manifest(tables=tables, counts=counts, details=found))
 

@@ -12,7 +12,8 @@ import re
 from functools import cache
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|['’]n\b")
-# In nats. Chosen on half of the labelled sentences; on the other half they do as well (benchmarks/language.py).
+# In nats. These and the lists below were chosen while looking at the labelled sentences of
+# benchmarks/language.py, both halves of them: what it prints is slightly optimistic.
 _OF_LETTER = 0.5  # for an occurrence of a letter
 _OF_WORD = 1.5  # for a word that one language has, divided by their number where several have it
 _MOST = 8.0  # for one language: a quotation in a long text shall not turn it

@@ -156,6 +156,14 @@ def test_metrics_tell_a_good_model_from_chance(tmp_path):
     assert found["positive"] == "toxic"
 
 
+def test_the_confusion_table_counts_every_example_once():
+    scores, labels = np.array([0.1, 0.4, 0.5, 0.6, 0.9, 0.95]), np.array([False, True, True, False, True, True])
+    found = logic._measured(scores, labels, 0.5)
+    assert found["confusion"] == {"true_positives": 2, "false_negatives": 2, "false_positives": 1, "true_negatives": 1}
+    assert found["positive"]["precision"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["negative"]["recall"] == found["positive"]["recall"] == 0.5
+
+
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), min_size=2, max_size=30))
 @settings(deadline=None)
 def test_roc_auc_is_the_share_of_pairs_in_order(pairs):

@@ -118,7 +118,7 @@ def test_tables_of_rules_not_in_use_change_nothing_that_is_read():
         ({"language": {"treshold": 1}}, "unknown key"),
         ({"language": {"threshold": 65}}, "less than or equal to 1"),
         ({"language": {"keep": ["English"]}}, "language.keep.0"),
-        ({"rules": ["quality"]}, "quality.model: is missing"),
+        ({"rules": ["quality"], "quality": {"threshold": 20}}, "less than or equal to 1"),
         ({"rulez": []}, "unknown key"),
     ],
 )
