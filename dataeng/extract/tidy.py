@@ -11,15 +11,27 @@ _NOT_TEXT = re.compile(
 )
 _NEWLINES = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _SPACES = re.compile(r"[\xa0\u1680\u2000-\u200a\u202f\u205f]")
-_LINE_ENDS = re.compile(r"[ \t]+$", re.MULTILINE)
+_LINE_ENDS = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)  # tried once in each run of spaces
 _BLANK_LINES = re.compile(r"\n{3,}")
+_MOST_MARKS = 30  # in a row on one letter, https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format
+_SIGNS = re.compile(rf"[^\w\s!-~]{{{_MOST_MARKS + 1},}}")  # where more of them can be
+
+
+def _fewer_marks(signs: re.Match[str]) -> str:
+    """Signs without the marks past the bound: the cost of putting marks in order is their number squared."""
+    kept, marks = [], 0
+    for sign in signs[0]:
+        marks = marks + 1 if unicodedata.combining(sign) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(sign)
+    return "".join(kept)
 
 
 def tidy(text: str) -> str:
     """``text`` in NFC with plain spaces and newlines; indentation stays, as code needs it."""
     text = _NEWLINES.sub("\n", text)
     text = _SPACES.sub(" ", _NOT_TEXT.sub("", text))
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text if text.isascii() else _SIGNS.sub(_fewer_marks, text))
     return _BLANK_LINES.sub("\n\n", _LINE_ENDS.sub("", text)).strip("\n \t")
 
 

@@ -61,7 +61,9 @@ _AMERICAN = re.compile(
     rf"(?<![\w.+-])(?:1{_SPACE})?(?:\([2-9]\d\d\){_SPACE}?[2-9]\d\d{_SPACE}|[2-9]\d\d([.\-\u2013])[2-9]\d\d\1|"
     rf"(?<=1{_SPACE})[2-9]\d\d{_SPACE}[2-9]\d\d{_SPACE})\d{{4}}(?!\w|[.-]\d)"
 )
-_NUMBER = re.compile(rf"(?<![\w+])\(?\d+\)?(?:{_SPACE}{{1,2}}\(?\d+\)?|\(\d+\))*+(?!\w)")
+_GROUPS = rf"\(?\d+\)?(?:{_SPACE}{{1,2}}\(?\d+\)?|\(\d+\))*+"
+# One that a letter follows is no number; it is matched all the same, or each of its groups would be tried anew.
+_NUMBER = re.compile(rf"(?<![\w+])(?:{_GROUPS}(?!\w)|(?P<marred>{_GROUPS}))")
 _NAME_BEFORE = re.compile(
     r"(?<!\w)(?:tel|tél|phone|telephone|telefon|téléphone|teléfono|telefone|telefono|telefoon|mobile|mobil|cell"
     r"|fax|whatsapp|тел|телефон|факс|電話|电话|传真|전화)\.?\s*(?:no|number|nr|n°|nº|№)?\.?\s*[:：]?\s*$",
@@ -181,7 +183,8 @@ def _phones(text: str, config: Config, counts: Counter[str]) -> str:
     def put_named(match: re.Match[str]) -> str:
         groups = _SEPARATE.findall(match[0])
         digits = sum(map(len, groups))
-        if digits < 6 or digits < 2 * len(groups) or not _NAME_BEFORE.search(_before(match)):
+        named = digits >= max(6, 2 * len(groups)) and _NAME_BEFORE.search(_before(match))
+        if match["marred"] or not named:
             return match[0]
         return masked(match[0], 6)
 

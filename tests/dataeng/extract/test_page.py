@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 
 import pytest
 
@@ -107,3 +108,16 @@ def test_tidy():
     assert tidy("e\u0301") == "\u00e9"
     assert one_line(" a \n b ") == "a b"
     assert tidy(tidy("x\u0301 \x1f y\n\n\n")) == tidy("x\u0301 \x1f y\n\n\n")
+    assert tidy("a \t\n b\t c \t") == "a\n b\t c"
+
+
+def test_marks_without_end_on_a_letter_are_cut():
+    some, many = "a" + "\u0327\u0301" * 15, "a" + "\u0301\u0327" * 500_000
+    assert tidy(some) == unicodedata.normalize("NFC", some)
+    assert tidy(many + "b") == unicodedata.normalize("NFC", many[:31]) + "b"  # put in order, all would take a day
+    assert tidy("…" * 50 + "≠" * 50) == "…" * 50 + "≠" * 50
+
+
+def test_long_runs_of_spaces_are_read_once():
+    text = "a" + " " * 2_000_000 + "b"
+    assert tidy(text + " ") == text  # tried from each space anew, this would not come back
