@@ -12,7 +12,7 @@ ROBOTS, SITEMAP, PAGE = "robots", "sitemap", "page"
 _DEPTHS = {ROBOTS: -2, SITEMAP: -1}  # before all pages
 _TABLES = """
 CREATE TABLE IF NOT EXISTS urls (host TEXT, url TEXT, kind TEXT, depth INT, hops INT, done INT DEFAULT 0,
-                                 PRIMARY KEY (host, url)) WITHOUT ROWID;
+                                 PRIMARY KEY (host, url, kind)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS turns ON urls (host, done, depth, hops, url);
 CREATE TABLE IF NOT EXISTS rules (host TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
@@ -69,8 +69,9 @@ class Frontier:
             self.size += 1
             return True
         self.connection.execute(
-            "UPDATE urls SET depth = ?, hops = ? WHERE host = ? AND url = ? AND done = 0 AND (depth, hops) > (?, ?)",
-            (depth, job.hops, job.host, job.url, depth, job.hops),
+            "UPDATE urls SET depth = ?, hops = ?"
+            " WHERE host = ? AND url = ? AND kind = ? AND done = 0 AND (depth, hops) > (?, ?)",
+            (depth, job.hops, job.host, job.url, job.kind, depth, job.hops),
         )
         return False
 
@@ -86,7 +87,7 @@ class Frontier:
 
     def done(self, job: Job) -> None:
         """The address does not wait any more."""
-        self.connection.execute("UPDATE urls SET done = 1 WHERE host = ? AND url = ?", (job.host, job.url))
+        self.connection.execute("UPDATE urls SET done = 1 WHERE host = ? AND url = ? AND kind = ?", job[:3])
 
     def hosts(self) -> list[str]:
         """All hosts of which addresses are known."""

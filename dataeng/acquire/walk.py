@@ -89,6 +89,7 @@ class Crawl:
         self.known: dict[str, tuple[int, int]] = {}  # what `_add` has seen to lately, so that the frontier is spared
         self.under_way: dict[Future[Exchange], tuple[_Host, _Task]] = {}
         self.committed = time.monotonic()
+        self.recording = False
 
     def run(self) -> Counter[str]:
         """Visit all there is within the limits; counts of pages, failures and refusals.
@@ -108,7 +109,8 @@ class Crawl:
                 while self._turn(pool):
                     pass
             finally:
-                self._commit()
+                if not self.recording:  # else interrupted in between: what came since the last commit is done again
+                    self._commit()
         if (left := self.frontier.waiting()) and self._room() <= 0:
             self.counts["beyond crawl.pages"] = left
         self._commit()
@@ -128,7 +130,9 @@ class Crawl:
             host, task = self.under_way.pop(future)
             self._finished(host, task, future)
             while host.order and host.order[0].finished:
+                self.recording = True
                 self._record(host, host.order.popleft())
+                self.recording = False
         if time.monotonic() - self.committed >= _COMMIT_SECONDS:
             self._commit()
         return True
@@ -246,7 +250,8 @@ class Crawl:
             pause = 0.5 * 2.0**task.tries if asked is None else asked
             host.free = max(host.free, time.monotonic() + min(pause, _LONGEST_PAUSE))
             task.tries += 1
-            host.queue.appendleft(task)
+            waiting = {id(other) for other in (task, *host.queue)}
+            host.queue = deque(other for other in host.order if id(other) in waiting)
             return
         if problem:
             log.warning("crawl: %s: %s", task.job.url, problem)
@@ -303,7 +308,8 @@ class Crawl:
             return
         host.free = max(host.free, time.monotonic() + self._delay(host))
         if self.config.sitemaps and self.config.depth and text is not None:
-            self._list_sitemaps(host, host.rules.sitemaps or ["/sitemap.xml"], host.name + "/", 0)
+            usual = ["/sitemap.xml"] if host.rules.allow(host.name + "/sitemap.xml") else []
+            self._list_sitemaps(host, host.rules.sitemaps or usual, host.name + "/", 0)
 
     def _list_sitemaps(self, host: _Host, named: Iterable[str], base: str, level: int) -> None:
         for name in named:

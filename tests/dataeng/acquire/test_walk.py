@@ -17,7 +17,8 @@ import pytest
 from site_server import config, crawled, page, paths, records
 
 from dataeng import stage, storage, warc
-from dataeng.acquire import crawl
+from dataeng.acquire import crawl, walk
+from dataeng.acquire.crawl import run_crawl
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe
 from dataeng.warc import Capture
@@ -64,6 +65,44 @@ def test_without_a_name_the_usual_sitemap_is_tried(tmp_path, site):
     )
     files, _ = crawled(tmp_path, config(site))
     assert paths(files) == ["/robots.txt", "/sitemap.xml", "/", "/y"]
+
+
+def test_the_usual_sitemap_is_left_alone_where_robots_txt_forbids_it(tmp_path, site):
+    site.put("a.test", **{"": b"x", "sitemap.xml": b"<urlset/>", "robots.txt": b"User-agent: *\nDisallow: /s"})
+    files, _ = crawled(tmp_path, config(site))
+    assert paths(files) == ["/robots.txt", "/"]
+    assert "/sitemap.xml" not in site.paths()
+
+
+def test_a_start_address_that_is_a_sitemap(tmp_path, site):
+    url = f"http://a.test:{site.port}"
+    site.put("a.test", **{"sitemap.xml": f"<urlset><url><loc>{url}/y</loc></url></urlset>".encode(), "y": b"y"})
+    files, _ = crawled(tmp_path, config(site, seeds=[f"{url}/sitemap.xml"]))
+    assert "/y" in paths(files)
+
+
+def test_a_robots_txt_that_leads_to_a_page_takes_nothing_from_that_page(tmp_path, site):
+    pages = {"": page("/1"), **{str(n): page(f"/{n + 1}") for n in range(1, 6)}}
+    site.put("a.test", **pages | {"robots.txt": (302, {"Location": "/"}, b"")})
+    files, counts = crawled(tmp_path, config(site, sitemaps=False, depth=2))
+    assert set(paths(files)) == {"/robots.txt", "/", "/1", "/2"}
+    assert counts["fetched"] == 3
+
+
+def test_answers_that_wait_for_two_that_are_asked_again(tmp_path, site, monkeypatch):
+    monkeypatch.setattr(walk, "_HELD_BYTES", 10)
+    failed = set()
+
+    def fails_once(handler):
+        first = handler.path not in failed
+        failed.add(handler.path)
+        time.sleep(0.1 if first and handler.path == "/2" else 0)
+        return (503, {}, b"") if first else (200, {}, b"there")
+
+    site.put("a.test", **{"": page("/1", "/2", "/3", "/4"), "1": fails_once, "2": fails_once})
+    site.put("a.test", **{"3": b"three" * 10, "4": b"four" * 10})
+    files, _ = crawled(tmp_path, config(site, sitemaps=False, parallel=3))
+    assert paths(files) == ["/robots.txt", "/", "/1", "/2", "/3", "/4"]
 
 
 def test_a_crawl_delay_is_kept_and_does_not_hold_up_other_hosts(tmp_path, site):
@@ -215,6 +254,24 @@ def test_a_crawl_killed_again_and_again_ends_with_every_page_once(tmp_path, site
     counts = stage.need_manifest(str(tmp_path / "killed"), "crawl", "x").counts
     assert counts == {"pages": len(expected) - 2}
     assert len(site.asked) < 2 * len(expected)  # what was done was not done again
+
+
+def test_a_crawl_interrupted_between_a_record_and_its_links_holds_no_page_twice(tmp_path, site, monkeypatch):
+    site.put("a.test", **{"": page("/1", "/2"), "1": b"one", "2": b"two"})
+    read, interrupted = walk.links, []
+
+    def interrupt(exchange, most):
+        if exchange.url.endswith("/1") and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return read(exchange, most)
+
+    monkeypatch.setattr(walk, "links", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_crawl(config(site, sitemaps=False), tmp_path)
+    files, counts = run_crawl(config(site, sitemaps=False), tmp_path)
+    assert paths(files) == ["/robots.txt", "/", "/1", "/2"]
+    assert counts["fetched"] == 3
 
 
 def test_a_second_visit_records_only_what_changed(tmp_path, site):
