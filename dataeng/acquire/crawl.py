@@ -30,6 +30,7 @@ from dataeng.stage import Attempt, Manifest
 
 log = logging.getLogger("millrace")
 EMBEDDED = "pydoc:"
+_NAME = re.compile(r"/crawl-(?:(\d+)-)?\d+\.warc\.gz$")
 
 
 class Config(Table):
@@ -133,11 +134,20 @@ def run_crawl(config: Config, folder: Path, before: Sequence[str] = ()) -> tuple
 
 
 def _before(recipe: Recipe, config: Config, name: str) -> TableEntry:
-    """The captures of earlier visits: those of the published manifest, if its visit is an earlier one."""
-    found = stage.read_manifest(stage.folder_of(recipe.root, name))
-    if found and int(found[0].config.get("visit", 1)) < config.visit:
-        return found[0].tables.get("captures", TableEntry())
-    return TableEntry()
+    """The captures of earlier visits among those of the published manifest."""
+    folder = stage.folder_of(recipe.root, name)
+    found = stage.read_manifest(folder)
+    table = found[0].tables.get("captures", TableEntry()) if found else TableEntry()
+    earlier = [file.path for file in table.files if _visit_of(file.path) < config.visit]
+    if len(earlier) == len(table.files):
+        return table
+    return stage.file_table(folder, [storage.join(folder, path) for path in earlier])
+
+
+def _visit_of(path: str) -> int:
+    """The visit whose file this is, by its name."""
+    found = _NAME.search(path)
+    return int(found[1] or 1) if found else 1
 
 
 def _publish(attempt: Attempt, files: Sequence[Path], counts: Counter[str], before: TableEntry) -> Manifest:

@@ -49,22 +49,23 @@ def inflated(path: str) -> Iterator[bytes]:
 
 def lines(path: str, most: int) -> Iterator[Line]:
     """The lines of a file with their byte offsets; after damaged gzip bytes comes one last line None."""
-    offset, held, skipping = 0, b"", 0
+    offset, size, held = 0, 0, list[bytes]()  # of the line that goes on: its place, bytes so far, and these
     try:
         for piece in inflated(path):
-            parts = (held + piece).split(b"\n")
-            held = parts.pop()
-            for part in parts:
-                length = skipping + len(part) + 1
-                yield offset, length, None if skipping or len(part) > most else part
-                offset, skipping = offset + length, 0
-            if len(held) > most:
-                skipping, held = skipping + len(held), b""
+            for number, part in enumerate(piece.split(b"\n")):
+                if number:
+                    yield offset, size + 1, b"".join(held) if size <= most else None
+                    offset, size, held = offset + size + 1, 0, []
+                size += len(part)
+                if size <= most:
+                    held.append(part)
+                else:
+                    held.clear()
     except zlib.error:
-        yield offset, skipping + len(held), None
+        yield offset, size, None
         return
-    if held or skipping:
-        yield offset, skipping + len(held), None if skipping or len(held) > most else held
+    if size:
+        yield offset, size, b"".join(held) if size <= most else None
 
 
 def whole(path: str, most: int) -> bytes | None:

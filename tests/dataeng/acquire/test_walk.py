@@ -308,6 +308,11 @@ def test_a_second_visit_records_only_what_changed(tmp_path, site):
     asked = len(site.asked)
     crawl.step(Recipe("r", str(tmp_path / "run"), 0, {"crawl": table | {"visit": 2}}))
     assert len(site.asked) == asked
+    other = crawl.step(Recipe("r", str(tmp_path / "run"), 0, {"crawl": table | {"visit": 2, "depth": 0}}))
+    assert other.counts == {"pages": 1}
+    kept, own = (file.path.rpartition("/")[2] for file in other.tables["captures"].files)
+    assert (kept, own) == ("crawl-00000.warc.gz", "crawl-2-00000.warc.gz")  # the first visit's, and the second's anew
+    assert stage.verify(str(tmp_path / "run"), "crawl") == []
 
 
 def test_a_page_that_changes_twice_is_compared_with_its_last_state(tmp_path, site):
