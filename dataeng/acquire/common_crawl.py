@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -76,6 +77,16 @@ class Config(Table):
             if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name):
                 raise ValueError(f"{name}: is no host name; address patterns go into urls")
         return [name.lower() for name in names]
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            try:
+                urlsplit(url)
+            except ValueError as error:
+                raise ValueError(f"{url}: is no address pattern: {error}") from None
+        return urls
 
     @model_validator(mode="after")
     def _one_mode(self) -> Config:

@@ -118,13 +118,11 @@ def _entries(data: bytes) -> Iterator[tuple[str, str]]:
         BytesIO(data), events=("end",), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
     )
     for _, element in parser:
-        name = str(element.tag).rpartition("}")[2]
-        parent = element.getparent()
+        name, parent = str(element.tag).rpartition("}")[2], element.getparent()
         if name == "loc" and parent is not None and element.text:
             kind = str(parent.tag).rpartition("}")[2]
             if kind in ("url", "sitemap"):
                 yield kind, element.text
-        elif name in ("url", "sitemap"):
-            element.clear()
-            while element.getprevious() is not None:
-                del element.getparent()[0]
+        element.clear()  # whatever it is: nothing that was read is kept
+        while parent is not None and element.getprevious() is not None:
+            del parent[0]

@@ -308,6 +308,7 @@ def test_what_is_a_record():
         ({"languages": ["deu"]}, "name hosts, domains or urls"),
         ({"hosts": ["x"], "kind": "wet"}, "whole files"),
         ({"hosts": ["http://x/"]}, "no host name"),
+        ({"urls": ["http://[x/*"]}, "no address pattern"),
         ({"base": "/no/such/folder"}, "is not there"),
     ],
 )

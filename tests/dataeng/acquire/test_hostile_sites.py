@@ -167,6 +167,12 @@ def test_hostile_sitemaps(name):
     assert not any("root" in url or "haha" in url for url in pages)
 
 
+def test_a_sitemap_with_much_around_its_addresses():
+    url = b"<url><lastmod/><!-- c --><loc>http://a.test/%d</loc><x:image><x:loc>http://a.test/i</x:loc></x:image></url>"
+    body = b'<?xml version="1.0"?><?style x?><!-- c --><urlset xmlns:x="http://x/">' + url % 1 + b"<a/>" + url % 2
+    assert sitemap(exchange(body + b"</urlset><!-- c -->"))[0] == ["http://a.test/1", "http://a.test/2"]
+
+
 def test_a_sitemap_lists_no_more_than_the_protocol_allows():
     body = b"<urlset>" + b"".join(b"<url><loc>http://a.test/%d</loc></url>" % n for n in range(60_000))
     assert len(sitemap(exchange(body))[0]) == 50_000
