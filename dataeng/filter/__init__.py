@@ -11,6 +11,7 @@ A rule is a module here with ``class Config(Table)`` and pure functions:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from pydantic import Field, field_validator
 from dataeng.document import Document, to_dropped, to_row
 from dataeng.filter import personal_data
 from dataeng.filter.bounds import Limit
-from dataeng.recipe import Rules, runtime
+from dataeng.recipe import Rules, Table, runtime
 
 
 class Config(Rules):
@@ -44,6 +45,12 @@ class Config(Rules):
         if twice:
             raise ValueError(f"{', '.join(twice)} named twice")
         return names
+
+    def parts(self) -> Iterator[tuple[str, Table]]:
+        """The tables inside, and how dropped texts are masked where no table says it."""
+        yield from super().parts()
+        if not self.keep_raw and not hasattr(self, "personal_data"):
+            yield "personal_data", personal_data.Config.model_validate({})
 
     def files(self) -> list[str]:
         """The files that the tables of the rules in use name."""

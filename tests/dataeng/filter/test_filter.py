@@ -9,7 +9,7 @@ import pytest
 from dataeng import stage
 from dataeng.cli import UserError
 from dataeng.document import Document, from_row
-from dataeng.filter import Config, apply, classifier, language, limits, quality, toxicity
+from dataeng.filter import Config, apply, classifier, language, limits, personal_data, quality, toxicity
 from dataeng.recipe import KeyProblem, build
 from tests.dataeng.filter.test_rules import CLEAN
 
@@ -103,6 +103,16 @@ def test_default_models_enter_the_fingerprint(tmp_path, monkeypatch):
     other.write_bytes(b"another model")
     monkeypatch.setattr(language, "default_model", lambda: str(other))
     assert stage.fingerprint(config, 0, []) != before
+
+
+def test_how_dropped_texts_are_masked_enters_the_fingerprint(monkeypatch):
+    configs = [Config(rules=["gopher"]), Config(rules=["gopher"], keep_raw=True)]
+    before = [stage.fingerprint(config, 0, []) for config in configs]
+    assert stage.fingerprint(Config(rules=["gopher"], personal_data={}), 0, []) == before[0]
+    monkeypatch.setattr(personal_data.Config, "version", 99)
+    masked, raw = (stage.fingerprint(config, 0, []) for config in configs)
+    assert masked != before[0]
+    assert raw == before[1]
 
 
 def test_tables_of_rules_not_in_use_change_nothing_that_is_read():
