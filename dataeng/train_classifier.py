@@ -1,4 +1,4 @@
-"""Trains a fastText classifier from labelled texts: the pure part, without an engine.
+"""Trains a classifier, fastText's or a linear one, from labelled texts: the pure part, without an engine.
 
 What decides is reproducible: texts are told apart by their tokens (``filter.classifier.tokens``),
 the held-back part and every limit follow a hash of them, training has one thread and a seed.
@@ -22,17 +22,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from dataeng import neutral_sentences, storage, warc
+from dataeng import neutral_sentences, storage, train_linear, warc
 from dataeng.cli import UserError
 from dataeng.extract.charset import decode
 from dataeng.extract.payload import TooLarge, body_of, message_of
+from dataeng.filter import linear
 from dataeng.filter.classifier import LABEL, probability, tokens
 from dataeng.filter.language import load_bytes
+from dataeng.precision_recall import measured
 from dataeng.recipe import Table, runtime
 
 STDLIB = "stdlib"
@@ -57,13 +59,14 @@ class Source(Table):
         None, description="Cut texts into pieces of so many words (log-uniform)"
     )
     limit: int | None = Field(None, ge=1, description="Most examples taken, by hash of their tokens")
+    weight: float = Field(1.0, gt=0, description="How much an example counts (`linear` alone)")
 
 
 class Config(Table):
     """Table `train_classifier`."""
 
     version: ClassVar[int] = 3
-    libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy")
+    libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy", "scipy")
 
     data: str = runtime(".", description="Folder that the paths of `input` and `exclude` are below")
     input: list[Source] = Field(min_length=1, description="Where the examples come from")
@@ -71,16 +74,22 @@ class Config(Table):
     positive: str = Field("toxic", description="Class whose probability is measured")
     held_back: float = Field(0.1, gt=0, lt=1, description="Share of examples held back, by hash of their tokens")
     most_examples: int = Field(400_000, ge=2, description="Examples that the driver takes; more is an error")
+    kind: Literal["fasttext", "linear"] = Field("fasttext", description="`linear`: of two classes (filter.linear)")
+    bits: int = Field(20, ge=10, le=21, description="`linear`: the table has 2^bits weights")
+    power: float = Field(0.25, ge=0, le=1, description="`linear`: power of the length that sums are divided by")
+    cost: float = Field(0.03, gt=0, description="`linear`: weight of the loss against that of large weights")
     dim: int = Field(16, ge=4, description="Length of vectors")
     word_ngrams: int = Field(2, ge=1, description="Longest n-gram of words")
     characters: tuple[int, int] = Field((0, 0), description="Shortest and longest n-gram of characters; 0, 0: none")
     buckets: int = Field(200_000, ge=1000, description="Hash buckets of n-grams")
     minimum_count: int = Field(3, ge=1, description="Fewest occurrences of a word")
     learning_rate: float = Field(0.1, gt=0, description="Learning rate at the start")
-    epochs: int = Field(5, ge=1, description="Passes over the examples")
+    epochs: int = Field(5, ge=1, description="Passes over the examples (`linear`: steps of L-BFGS, some 60)")
     keep_features: int = Field(60_000, ge=0, description="Features kept by quantisation; 0: no quantisation")
     retrain: bool = Field(True, description="Train the kept features once more before quantising")
-    copy_to: str | None = runtime(None, description="Also copy the model to PATH.ftz and its metrics to PATH.json")
+    copy_to: str | None = runtime(
+        None, description="Also copy the model to PATH.ftz (or .npz) and its metrics to PATH.json"
+    )
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability of `positive` at which metrics are stated")
 
     def files(self) -> list[str]:
@@ -94,6 +103,7 @@ class Example(NamedTuple):
     line: str
     label: str
     source: str
+    weight: float = 1.0
 
 
 def source_files(config: Config, source: Source) -> list[str]:
@@ -126,7 +136,7 @@ def read_source(config: Config, source: Source) -> Iterator[Example]:
         for piece in _pieces(text, source.piece_words):
             found = tokens(piece)
             if len(found) >= _FEWEST_TOKENS:
-                yield Example(" ".join(found), label, source.path)
+                yield Example(" ".join(found), label, source.path, source.weight)
 
 
 def _records(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -302,6 +312,27 @@ def _zeroed_memory() -> Iterator[None]:
 
 
 def train(examples: Sequence[Example], config: Config, seed: int) -> bytes:
+    """A model's file, of the kind that the config says."""
+    return _linear(examples, config) if config.kind == "linear" else _fasttext(examples, config, seed)
+
+
+def _linear(examples: Sequence[Example], config: Config) -> bytes:
+    others = {example.label for example in examples} - {config.positive}
+    if len(others) != 1:
+        found = ", ".join(sorted(others)) or "none"
+        raise UserError(
+            f"train_classifier: a linear model is of two classes: beside {config.positive} there are: {found}"
+        )
+    return train_linear.train(
+        [example.line for example in examples],
+        np.array([example.label == config.positive for example in examples]),
+        np.array([example.weight for example in examples]),
+        (others.pop(), config.positive),
+        bits=config.bits, power=config.power, cost=config.cost, passes=config.epochs,
+    ).to_bytes()  # fmt: skip
+
+
+def _fasttext(examples: Sequence[Example], config: Config, seed: int) -> bytes:
     """A fastText model's file, quantised unless ``keep_features`` is 0."""
     import fasttext
 
@@ -323,51 +354,14 @@ def train(examples: Sequence[Example], config: Config, seed: int) -> bytes:
 
 def metrics(data: bytes, examples: Sequence[Example], config: Config) -> dict[str, Any]:
     """What a model (its file's contents) is worth on held-back examples, in all and by source."""
-    model = load_bytes(data, "the trained model")
+    name = "the trained model"
+    model = linear.from_bytes(data, name) if config.kind == "linear" else load_bytes(data, name)
     scores = np.array([probability(example.line, config.positive, model) for example in examples])
     labels = np.array([example.label == config.positive for example in examples])
     sources = np.array([example.source for example in examples])
-    found = {"all": _measured(scores, labels, config.threshold)}
+    found = {"all": measured(scores, labels, config.threshold)}
     for source in sorted(set(sources.tolist())):
         chosen = sources == source
         if len(set(labels[chosen].tolist())) == 2:
-            found[source] = _measured(scores[chosen], labels[chosen], config.threshold)
+            found[source] = measured(scores[chosen], labels[chosen], config.threshold)
     return {"positive": config.positive, "threshold": config.threshold, "held_back": found}
-
-
-def _measured(scores: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Both classes' precision, recall and F1 and the confusion table at the threshold; ROC-AUC; the curve."""
-    points = np.unique(np.append(np.round(np.linspace(0.05, 0.95, 19), 2), threshold))
-    curve = [{"threshold": float(point)} | _at(scores > point, labels) for point in points]
-    called = scores > threshold
-    return {
-        "examples": len(labels),
-        "positives": int(labels.sum()),
-        "confusion": {
-            "true_positives": int((called & labels).sum()),
-            "false_negatives": int((~called & labels).sum()),
-            "false_positives": int((called & ~labels).sum()),
-            "true_negatives": int((~called & ~labels).sum()),
-        },
-        "roc_auc": round(roc_auc(scores, labels), 4),
-        "positive": _at(called, labels),
-        "negative": _at(~called, ~labels),
-        "curve": curve,
-    }
-
-
-def _at(called: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    hits = int((called & true).sum())
-    precision, recall = hits / max(int(called.sum()), 1), hits / max(int(true.sum()), 1)
-    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
-    return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
-
-
-def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The probability that a positive scores above a negative, ties counting half (Mann–Whitney)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positives, negatives = int(labels.sum()), int((~labels).sum())
-    if not positives or not negatives:
-        return float("nan")
-    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -1,7 +1,7 @@
-"""Train fastText classifiers from labelled texts: spark-submit spark_jobs/train_classifier.py RECIPE [KEY=VALUE …].
+"""Train classifiers from labelled texts: spark-submit spark_jobs/train_classifier.py RECIPE [KEY=VALUE …].
 
 Every table of this step gives a model of its own; tables beside `train_classifier` say so by their key `step`.
-The examples (at most `most_examples`) are held by the driver, where fastText trains in one thread;
+The examples (at most `most_examples`) are held by the driver, where one thread trains;
 Spark reads the sources and looks for the examples in the captures that are to be left out.
 """
 
@@ -35,7 +35,7 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
 
 
 def _step(engine: Engine, recipe: Recipe, name: str) -> Manifest:
-    """Publish `model.ftz` and `metrics.json` in the table's folder."""
+    """Publish `model.ftz` (or `model.npz`) and `metrics.json` in the table's folder."""
     config: Config = recipe.need(name)
     attempt = stage.begin(recipe, name, [])
     manifest = attempt if isinstance(attempt, Manifest) else _trained(engine, recipe, config, attempt)
@@ -59,7 +59,7 @@ def _examples(engine: Engine, config: Config) -> tuple[list[Example], int]:
     context = engine.session().sparkContext
     sources = context.parallelize(config.input, len(config.input))
     read = sources.flatMap(lambda source: [tuple(example) for example in logic.limited(config, source)]).collect()
-    examples = logic.ordered((Example(*row) for row in read), config)
+    examples = logic.ordered(map(Example._make, read), config)
     files = logic.excluded_files(config)
     if not files:
         return examples, 0
@@ -75,8 +75,9 @@ def _published(
     attempt: Attempt, config: Config, model: bytes, trained: list[Example], held: list[Example], excluded: int
 ) -> Manifest:
     folder = attempt.data_folder
-    paths = {name: storage.join(folder, name) for name in ("model.ftz", "metrics.json")}
-    storage.write_bytes(paths["model.ftz"], model)
+    name = "model.npz" if config.kind == "linear" else "model.ftz"
+    paths = {name: storage.join(folder, name) for name in (name, "metrics.json")}
+    storage.write_bytes(paths[name], model)
     counts = {"trained": len(trained), "held_back": len(held), "excluded": excluded}
     by_class = Counter(f"{example.source}: {example.label}" for example in trained)
     found: dict[str, Any] = (

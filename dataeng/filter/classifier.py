@@ -1,4 +1,7 @@
-"""What the rules that score by a fastText classifier share: normalisation, windows, probabilities."""
+"""What the rules that score by a classifier share: normalisation, windows, probabilities.
+
+A model is a fastText file or, by its ending ``.npz``, one of ``filter.linear``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from dataeng.cli import UserError
-from dataeng.filter.language import load
+from dataeng.filter import language, linear
 
 LABEL = "__label__"
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|(?<!\w)@\w+")
@@ -38,14 +41,23 @@ def windows(text: str, size: int) -> list[str]:
 
 def probability(line: str, label: str, model: Any) -> float:
     """The probability of a label for one line of tokens; 0 where the model knows none of them."""
+    if isinstance(model, linear.Linear):
+        return model.probability(line, label)
     found = model.predict(line + "\n", -1, 0.0, "strict") if line else []
     return next((min(max(float(score), 0.0), 1.0) for score, name in found if name == LABEL + label), 0.0)
 
 
+def labels_of(model: Any) -> list[str]:
+    """The labels that a model knows."""
+    if isinstance(model, linear.Linear):
+        return list(model.labels)
+    return [name.removeprefix(LABEL) for name in model.getLabels("strict")[0]]
+
+
 def model_with(path: str, label: str) -> Any:
     """The model of a file, which must know the label; raises UserError where it does not."""
-    model = load(path)
-    labels = [name.removeprefix(LABEL) for name in model.getLabels("strict")[0]]
+    model = linear.load(path) if path.endswith(".npz") else language.load(path)
+    labels = labels_of(model)
     if label not in labels:
         raise UserError(f"{path}: knows no label {label!r}; its labels: {', '.join(sorted(labels))}")
     return model

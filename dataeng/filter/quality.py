@@ -1,4 +1,4 @@
-"""Likeness to text that is wanted, by a fastText classifier: against spam, or a user's own (as DCLM does).
+"""Likeness to text that is wanted, by a classifier: against spam, or a user's own (as DCLM does).
 
 The score is the mean over the windows of a document, longer windows counting no more. The model beside
 this package (``dataeng/models/quality.ftz``, made by ``make classifiers``) tells mail spam (pills, shares,
@@ -27,9 +27,9 @@ class Config(Table):
     """Table `filter.quality`."""
 
     version: ClassVar[int] = 2
-    libraries: ClassVar[tuple[str, ...]] = ("fasttext",)
+    libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy")
 
-    model: str | None = content(None, description="A fastText classifier; by default the one in dataeng/models")
+    model: str | None = content(None, description="A classifier, .ftz or .npz; by default the one in dataeng/models")
     label: str = Field("ok", description="The model's label for what is to be kept")
     threshold: float = Field(0.3, ge=0, le=1, description="Least mean probability of `label`")
     window_words: int = Field(1000, ge=1, description="Words of a window")

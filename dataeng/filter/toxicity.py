@@ -1,7 +1,7 @@
-"""Abuse, by a fastText classifier (classes ``toxic`` and ``ok``) on windows of a document.
+"""Abuse, by a classifier (classes ``toxic`` and ``ok``; fastText or ``filter.linear``) on windows of a document.
 
 The score is that of the worst window, so that a long page is not excused by its clean part. The
-model beside this package (``dataeng/models/toxicity.ftz``, made by ``make classifiers``) knows
+model beside this package (``dataeng/models/toxicity.npz``, made by ``make classifiers``) knows
 English only: documents in other languages are left alone, those of unknown language are scored.
 
 Of the labelled crawl's pages and of 1,500 news articles (both unseen in training) these windows and
@@ -22,20 +22,20 @@ from dataeng.filter import bounds, classifier
 from dataeng.filter.bounds import Limit
 from dataeng.recipe import Table, content
 
-MODEL = Path(__file__).parent.parent / "models" / "toxicity.ftz"
+MODEL = Path(__file__).parent.parent / "models" / "toxicity.npz"
 
 
 class Config(Table):
     """Table `filter.toxicity`."""
 
-    version: ClassVar[int] = 1
-    libraries: ClassVar[tuple[str, ...]] = ("fasttext",)
+    version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("fasttext", "numpy")
 
-    threshold: float = Field(0.8, ge=0, le=1, description="Greatest probability of `label` in any window")
+    threshold: float = Field(0.9, ge=0, le=1, description="Greatest probability of `label` in any window")
     window_words: int = Field(100, ge=1, description="Words of a window")
     languages: list[str] = Field(["en"], description="ISO 639-1 codes that the model knows; empty: all")
     label: str = Field("toxic", description="The model's label for what is dropped")
-    model: str | None = content(None, description="A fastText classifier; by default the one in dataeng/models")
+    model: str | None = content(None, description="A classifier, .ftz or .npz; by default the one in dataeng/models")
 
     def files(self) -> list[str]:
         """The model's file, also where it is the default one."""

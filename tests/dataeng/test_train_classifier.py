@@ -6,6 +6,7 @@ import ctypes
 import io
 import json
 import random
+import tomllib
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from warcio.warcwriter import WARCWriter
 from dataeng import train_classifier as logic
 from dataeng.cli import UserError
 from dataeng.filter.classifier import tokens
+from dataeng.precision_recall import measured, roc_auc
 from dataeng.train_classifier import Config, Example, Source
 
 GOOD, BAD = (
@@ -158,7 +160,7 @@ def test_metrics_tell_a_good_model_from_chance(tmp_path):
 
 def test_the_confusion_table_counts_every_example_once():
     scores, labels = np.array([0.1, 0.4, 0.5, 0.6, 0.9, 0.95]), np.array([False, True, True, False, True, True])
-    found = logic._measured(scores, labels, 0.5)
+    found = measured(scores, labels, 0.5)
     assert found["confusion"] == {"true_positives": 2, "false_negatives": 2, "false_positives": 1, "true_negatives": 1}
     assert found["positive"]["precision"] == pytest.approx(2 / 3, abs=1e-4)
     assert found["negative"]["recall"] == found["positive"]["recall"] == 0.5
@@ -169,7 +171,7 @@ def test_the_confusion_table_counts_every_example_once():
 def test_roc_auc_is_the_share_of_pairs_in_order(pairs):
     positives = [score for score, label in pairs if label]
     negatives = [score for score, label in pairs if not label]
-    value = logic.roc_auc(np.array([s for s, _ in pairs]), np.array([label for _, label in pairs]))
+    value = roc_auc(np.array([s for s, _ in pairs]), np.array([label for _, label in pairs]))
     if not positives or not negatives:
         assert np.isnan(value)
         return
@@ -186,10 +188,34 @@ def test_shingles_are_those_of_the_tokens():
     assert len(logic.shingles(line, 8)) == 0
 
 
-def test_the_shipped_model_is_what_its_metrics_say(repo):
-    folder = repo / "dataeng" / "models"
-    facts = json.loads((folder / "toxicity.json").read_text())
-    assert (folder / "toxicity.ftz").stat().st_size == facts["bytes"] <= 2_000_000
-    for part in ("all", "toxicity/train.jsonl.gz"):
-        assert facts["held_back"][part]["roc_auc"] >= 0.95
-        assert facts["held_back"][part]["negative"]["f1"] >= 0.70
+def test_a_linear_model_is_trained_and_measured(tmp_path):
+    made = config(tmp_path, kind="linear", bits=16, epochs=30)
+    data = logic.train(examples(300), made, 1)
+    assert logic.train(examples(300), made, 2) == data
+    found = logic.metrics(data, examples(100, seed=1), made)
+    assert found["held_back"]["all"]["roc_auc"] > 0.99
+    assert found["held_back"]["all"]["negative"]["f1"] > 0.97
+
+
+def test_a_linear_model_has_two_classes(tmp_path):
+    made = config(tmp_path, kind="linear", bits=12)
+    with pytest.raises(UserError, match="beside toxic there are: none"):
+        logic.train([Example("a b c", "toxic", "s")], made, 1)
+    with pytest.raises(UserError, match="beside toxic there are: ok, spam"):
+        logic.train([Example("a", "toxic", "s"), Example("b", "ok", "s"), Example("c", "spam", "s")], made, 1)
+
+
+def test_the_shipped_model_is_what_its_metrics_say(repo, data_dir):
+    """Held-back texts once more; those that stand in the labelled crawl are among them here, so shares may differ."""
+    path = repo / "dataeng" / "models" / "toxicity.npz"
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert path.stat().st_size == facts["bytes"] <= 2_000_000
+    table = tomllib.loads((repo / "configs" / "classifiers.toml").read_text())["train_classifier"]
+    made = Config(**table | {"data": str(data_dir)})
+    _, held = logic.split(logic.limited(made, made.input[0]), made)
+    found = logic.metrics(path.read_bytes(), held, made)["held_back"]["all"]
+    stated = facts["held_back"]["toxicity/train.jsonl.gz"]
+    assert found["roc_auc"] == pytest.approx(stated["roc_auc"], abs=0.01)
+    assert found["negative"]["f1"] == pytest.approx(stated["negative"]["f1"], abs=0.02)
+    assert stated["roc_auc"] >= 0.97
+    assert stated["negative"]["f1"] >= 0.80
