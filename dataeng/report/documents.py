@@ -26,6 +26,11 @@ _RAW = ("extract", "ingest")  # their texts have not been masked yet: never show
 _SHOWN = ["id", "url", "text", "rule", "score", "threshold", "bound", "duplicate_of", "matched", "similarity"]
 
 
+def is_raw(stage: Published) -> bool:
+    """Whether a stage read raw files, whatever its table is called: such stages count what they read of each."""
+    return stage.name in _RAW or "captures" in stage.manifest.tables
+
+
 def funnel(stages: Sequence[Published]) -> list[dict[str, Any]]:
     """Documents in, kept and dropped by rule of each stage, in order."""
     rows = []
@@ -126,7 +131,7 @@ def examples(stage: Published, config: Config) -> list[dict[str, Any]]:
     for row in sampled(stage, "dropped", ["id", "rule", "bound"], wanted):
         chosen[(row["rule"] or "", row.get("bound") or "")].append(row["id"])
     least = {key: heapq.nsmallest(config.examples, set(ids)) for key, ids in chosen.items()}
-    columns = [name for name in _SHOWN if name != "text" or stage.name not in _RAW]
+    columns = [name for name in _SHOWN if name != "text" or not is_raw(stage)]
     ids = [identifier for some in least.values() for identifier in some]
     rows = {row["id"]: row for row in runs.rows_where(stage, "dropped", "id", ids, columns)}
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)

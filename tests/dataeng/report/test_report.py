@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import synthetic
 
-from dataeng import stage
+from dataeng import manifest, runs, stage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe
 from dataeng.report import charts, documents
@@ -84,6 +84,17 @@ def test_texts_of_extraction_never_reach_the_report(found: dict[str, Any], page:
     assert not [
         e for group in found["examples"] if group["stage"] == "extract" for e in group["examples"] if "text" in e
     ]
+
+
+def test_texts_of_an_ingest_by_another_name_are_raw_too() -> None:
+    def stage_with(name: str, *tables: str) -> runs.Published:
+        named = {table: manifest.TableEntry() for table in tables}
+        found = manifest.Manifest(stage=name, version=1, attempt="a", fingerprint="f", config={}, tables=named)
+        return runs.Published(name, f"run/{name}", found)
+
+    assert documents.is_raw(stage_with("books", "kept", "dropped", "captures"))
+    assert documents.is_raw(stage_with("extract", "kept", "dropped"))
+    assert not documents.is_raw(stage_with("filter", "kept", "dropped"))
 
 
 @pytest.mark.parametrize("text", ["mail bob@mail.acme.com now", "call +1 415 555 2671 now", "from 8.8.8.8 came"])
