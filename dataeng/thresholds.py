@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from dataeng import stage, storage
 from dataeng.cli import UserError, run
-from dataeng.filter import Config, limits
+from dataeng.extract.tidy import one_line
+from dataeng.filter import Config, limits, personal_data
 from dataeng.filter.bounds import Limit
 from dataeng.manifest import Manifest
 from dataeng.recipe import KeyProblem, build
@@ -29,6 +30,7 @@ from dataeng.recipe import KeyProblem, build
 STAGE = "filter"
 USAGE = "usage: python -m dataeng.thresholds ROOT RULE --keep SHARE (0 < SHARE <= 1)"
 _BATCH = 4096
+_MASKING = personal_data.Config.model_validate({})
 _EXAMPLES = 5
 _SHOWN = 10
 
@@ -102,9 +104,14 @@ def drops(values: np.ndarray, bound: str, threshold: float) -> np.ndarray:
 
 def _host(url: str | None) -> str:
     try:
-        return urlsplit(url or "").hostname or "no host"
+        return one_line(urlsplit(url or "").hostname or "") or "no host"
     except ValueError:
         return "no host"
+
+
+def _shown(name: str) -> str:
+    """An address or id as it is printed: personal data masked, no control characters."""
+    return one_line(personal_data.mask_url(name, _MASKING) if ":" in name else name)
 
 
 def effect(root: str, manifest: Manifest, limit: Limit, threshold: float) -> Effect:
@@ -122,8 +129,8 @@ def effect(root: str, manifest: Manifest, limit: Limit, threshold: float) -> Eff
                 found.hosts[_host(url)] += 1
             nearest[out].append((abs(value - threshold), value, url or identifier))
         nearest = {side: heapq.nsmallest(_EXAMPLES, listed) for side, listed in nearest.items()}
-    found.nearest_dropped = [(value, name) for _, value, name in nearest[True]]
-    found.nearest_kept = [(value, name) for _, value, name in nearest[False]]
+    found.nearest_dropped = [(value, _shown(name)) for _, value, name in nearest[True]]
+    found.nearest_kept = [(value, _shown(name)) for _, value, name in nearest[False]]
     return found
 
 

@@ -16,6 +16,7 @@ from spark_jobs.session import Engine
 from spark_jobs.stages import map_rows
 
 _BATCH = 64  # rows that are handed over at once while a file is read
+_ORDER = ("id", "file", "offset", "row_hash")  # several records may begin in one gzip member, so at one offset
 
 
 def rows_of(
@@ -40,6 +41,6 @@ def rows_of(
         rows = paths.mapInArrow(read, from_arrow_schema(ROW))
         partitions = engine.partitions(sum(file["size"] for file in part))
         # The shuffle computes each row once; all rows of an id stand in one partition, in one order.
-        return map_rows(rows.repartition(partitions, "id").sortWithinPartitions("id", "file", "offset"), mark)
+        return map_rows(rows.repartition(partitions, "id").sortWithinPartitions(*_ORDER), mark)
 
     return make_rows

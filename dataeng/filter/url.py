@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import ipaddress
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -111,7 +112,7 @@ def _lines(path: str) -> Iterator[str]:
     data = storage.read_bytes(path)
     try:
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as gzip: {error}") from None
     for line in BytesIO(data):
         yield line.decode("utf-8", "replace")

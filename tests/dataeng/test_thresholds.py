@@ -65,6 +65,11 @@ def test_the_value_and_what_it_would_drop(root):
     assert thresholds.answer(root, "toxicity", 1).splitlines()[:3:2] == ["toxicity.max = 0.99", "  drops 0"]
 
 
+def test_what_is_printed_of_an_address_is_masked():
+    assert thresholds._shown("http://a.org/bob@mail.acme.com/\x1b[2J?x") == "http://a.org/<EMAIL>/[2J?x"
+    assert thresholds._shown("0" * 32) == "0" * 32
+
+
 @pytest.mark.parametrize("rule", ["toxicty", "toxicity.min", "gopher.words"])
 def test_an_unknown_rule_names_the_known_ones(root, rule):
     with pytest.raises(UserError, match=r"no such rule.*gopher\.mean_word_length\.max.*toxicity\.max"):

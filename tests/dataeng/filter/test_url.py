@@ -128,6 +128,9 @@ def test_a_list_that_is_not_there_or_no_gzip_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         Config(lists=[str(tmp_path / "absent")]).files()
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"one.com\n" * 99)[:20])
+    (tmp_path / "marred.txt.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 20)
+    with pytest.raises(UserError, match="cannot be read as gzip"):
+        Config(lists=[str(tmp_path / "marred.txt.gz")]).files()
     with pytest.raises(UserError, match="cannot be read as gzip"):
         Config(lists=[str(tmp_path)]).files()
 
