@@ -13,6 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from dataeng.cli import Conflict
 from dataeng.dedup import Config, decide
 from dataeng.dedup.against import earlier_runs, inputs
 from dataeng.document import DOCUMENT
@@ -27,11 +28,13 @@ from spark_jobs.session import Engine, job
 
 
 def _rows(
-    session: SparkSession, attempt: Attempt, files: list[str], scratch: Scratch
+    session: SparkSession, attempt: Attempt, files: list[str], scratch: Scratch, root: str
 ) -> tuple[DataFrame, dict[str, Any]]:
     config: Config = attempt.config  # type: ignore[assignment]
     documents = with_places(stages.read_files(session, files, [*DOCUMENT.names, "row_hash"]))
-    runs = earlier_runs(config)
+    runs = earlier_runs(config, root)
+    if any(entry not in attempt.inputs for entry in inputs(runs)):
+        raise Conflict("dedup: a run that dedup.against names was published anew meanwhile: run it again")
     signed, earlier = sign(documents, config), against.signatures(session, runs)
     if earlier is not None:
         signed = scratch.keep(signed)
@@ -60,7 +63,8 @@ def _rows(
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Deduplicate what the input stages kept; publishes tables kept, dropped and signatures."""
     config: Config = recipe.step("dedup")
-    return joined(engine, recipe, "dedup", config.input, _rows, inputs(earlier_runs(config)))
+    earlier = inputs(earlier_runs(config, recipe.root))
+    return joined(engine, recipe, "dedup", config.input, partial(_rows, root=recipe.root), earlier)
 
 
 if __name__ == "__main__":

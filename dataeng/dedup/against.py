@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +27,14 @@ class Earlier:
         return stage.table_paths(storage.join(self.root, "dedup"), self.manifest, table)
 
 
-def earlier_runs(config: Config) -> list[Earlier]:
+def earlier_runs(config: Config, own_root: str) -> list[Earlier]:
     """The runs that `dedup.against` names.
 
-    Raises UserError where one has not been published, has no signatures, or has them by other parameters.
+    Raises UserError where one is this run itself, of which nothing would be left, has not been published, has no
+    signatures, or has them by other parameters.
     """
+    if own := [root for root in config.against if _place(root) == _place(own_root)]:
+        raise UserError(f"dedup.against: {own[0]} is this run itself: name the roots of earlier runs")
     runs = [Earlier(root, stage.need_manifest(root, "dedup", "dedup.against")) for root in config.against]
     wanted = config.parameters()
     for run in runs:
@@ -44,6 +48,11 @@ def earlier_runs(config: Config) -> list[Earlier]:
                     f"{wanted.get(key)!r}: set dedup.{key} alike, or run one of the two again"
                 )
     return runs
+
+
+def _place(root: str) -> str:
+    """A root by which it can be compared: local ones without links and dots."""
+    return storage.plain(root) if storage.is_s3(root) else os.path.realpath(root)
 
 
 def inputs(runs: Sequence[Earlier]) -> list[dict[str, Any]]:
