@@ -85,8 +85,11 @@ def _header_end(data: bytes, start: int) -> tuple[int, int] | None:
     blank = data.find(b"\r\n\r\n", start, start + _USUAL_HEADER)
     if blank >= 0 and data.find(b"\n\n", start, blank) < 0 and data.find(b"\n\r\n", start, blank + 1) < 0:
         return blank, blank + 4
-    limit = start + LONGEST_HEADER
-    following = data.find(b"\nWARC/", start, limit)  # no header holds such a line, so the search ends there
+    # No header holds the beginning of another, nor a line of its kind: the search ends there, or its cost would be
+    # that of all bytes that follow for each of many beginnings.
+    other = _find_warc(data, start + 5, min(start + LONGEST_HEADER, len(data)))
+    limit = other if other >= 0 else start + LONGEST_HEADER
+    following = data.find(b"\nWARC/", start, limit)
     found = _BLANK_LINE.search(data, start, following + 1 if following >= 0 else limit)
     return found.span() if found else None
 

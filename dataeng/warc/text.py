@@ -75,6 +75,8 @@ class Text:
         Stops before them at the run's end and, with a grammar, where a frame begins with a record. False
         where nothing more came.
         """
+        if self.ended and self.pieces is None:
+            return False
         self._let_go()
         begun, stop = self.stop, self.stop + wanted
         parts = [self.data] if self.data else []

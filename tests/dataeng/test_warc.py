@@ -223,7 +223,8 @@ def test_a_header_of_a_megabyte_and_bytes_that_are_no_utf8(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"WARC/1.0\r\n", b"WARC/1.0\r\nA: b\r\n", b"WARC/1.0\r\nContent-Length: 99999999\r\n\r\n"]
+    "line",
+    [b"WARC/1.0\r\n", b"WARC/1.0\r\nA: b\r\n", b"WARC/1.0\r\nA:", b"WARC/1.0\r\nContent-Length: 99999999\r\n\r\n"],
 )
 def test_many_openings_of_records_that_are_none_cost_linear_time(tmp_path, line):
     items = read(tmp_path, line * 20_000 + record(0, b"a"), "x.warc")
