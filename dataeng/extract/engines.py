@@ -49,7 +49,7 @@ def _quick(tree: Node, page: str, _url: str) -> tuple[str, str]:
 
     try:
         text, whose = quick.extract(tree, page)
-    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         log.warning("quick: %s: a page goes to plain trafilatura", type(error).__name__)
         return _trafilatura(quick.load(page), "", "")
     return text, f"quick:{whose}"

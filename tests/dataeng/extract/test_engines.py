@@ -75,9 +75,10 @@ def test_unknown_versions_go_to_plain_trafilatura(monkeypatch, caplog):
     assert work(task()).metadata["extract_path"].startswith("quick:")
 
 
-def test_a_page_on_which_quick_fails_goes_to_plain_trafilatura(monkeypatch):
+@pytest.mark.parametrize("error", [ValueError, AttributeError])
+def test_a_page_on_which_quick_fails_goes_to_plain_trafilatura(monkeypatch, error):
     def fail(_tree, _page):
-        raise ValueError
+        raise error
 
     monkeypatch.setattr("dataeng.extract.quick.extract", fail)
     found = work(task())
