@@ -67,7 +67,7 @@ bench: setup  ## print every figure of the README, after `make demo` (hours; PEE
 	@$(BIN)/python benchmarks/crawl_hashes.py $(BENCH)/hashes
 	@$(BIN)/python benchmarks/resume.py runs/demo $(BENCH)/resume pretrain.precision=fp32
 	@$(BIN)/python benchmarks/alignment.py runs/demo $(BENCH)/alignment
-	@for name in minhash_speed warc_speed extraction extract_memory toxicity personal_data; do \
+	@for name in minhash_speed warc_speed extraction extract_memory toxicity spam personal_data; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 	@$(BIN)/python benchmarks/language.py runs/labels
 	@$(BIN)/python benchmarks/language_guess.py runs/labels
