@@ -25,7 +25,7 @@ def _one(engine: Engine, recipe: Recipe, name: str) -> Manifest:
     config: Config = recipe.need(name)
     files = input_files(config)
     inputs = [{"path": file["file"], "size": file["size"], "tag": file["tag"]} for file in files]
-    make_rows = rows_of(engine, name, partial(ingest_file, config=config))
+    make_rows = rows_of(engine, name, partial(ingest_file, config=config, stage=name))
     return sliced(engine, recipe, name, inputs, files, make_rows, from_captures=True)
 
 

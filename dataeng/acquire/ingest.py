@@ -16,6 +16,7 @@ from dataeng.acquire.questions import post_rows, question_row
 from dataeng.acquire.ready import Place, dropped, kept, lines
 from dataeng.acquire.source_code import CODE_ENDINGS, LANGUAGES, TEXT_ENDINGS, file_rows, language_of
 from dataeng.cli import UserError
+from dataeng.document import row_hash
 from dataeng.recipe import Table, runtime
 from dataeng.sources import Row, counts_row, entries
 
@@ -114,12 +115,40 @@ def _parquet_rows(path: str, name: str, config: Config) -> Iterator[Row]:
         names = parquet.schema_arrow.names
         if config.text_field not in names:
             raise UserError(f"{path}: has no column {config.text_field!r}: set ingest.text_field to one of {names}")
-        number = 0
-        columns = dict.fromkeys(n for n in (*wanted, *config.metadata_fields) if n in names)
-        for batch in parquet.iter_batches(256, columns=list(columns)):
-            for record in batch.to_pylist():
-                yield row_of(record, config, Place(name, number, None))
-                number += 1
+        first = 0
+        columns = list(dict.fromkeys(n for n in (*wanted, *config.metadata_fields) if n in names))
+        for group in range(parquet.num_row_groups):
+            number = first
+            try:
+                for batch in parquet.iter_batches(256, [group], columns):
+                    for record in _records(batch):
+                        place = Place(name, number, None)
+                        yield dropped("damaged", config, place) if record is None else row_of(record, config, place)
+                        number += 1
+            except (pa.ArrowException, OSError) as error:
+                if not _is_damage(error):
+                    raise
+                yield dropped("damaged", config, Place(name, number, None))  # what is left of this group
+            first += parquet.metadata.row_group(group).num_rows
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether reading failed for what the file holds, not for the storage (whose errors have a number or a name)."""
+    return isinstance(error, pa.ArrowException) or (
+        getattr(error, "errno", 1) is None and "AWS Error" not in str(error)
+    )
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+    """A batch's rows; None for one with a text that is no UTF-8."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except UnicodeDecodeError:
+                yield None
 
 
 def _rows(path: str, name: str, config: Config) -> Iterator[Row]:
@@ -130,10 +159,16 @@ def _rows(path: str, name: str, config: Config) -> Iterator[Row]:
     return (_parquet_rows if path.endswith(".parquet") else _jsonl_rows)(path, name, config)
 
 
-def ingest_file(path: str, name: str, config: Config) -> Iterator[Row]:
-    """The rows of one file, ``name`` being its ``file``; last comes its row of counts (table ``captures``)."""
+def ingest_file(path: str, name: str, config: Config, stage: str = "ingest") -> Iterator[Row]:
+    """The rows of one file, ``name`` being its ``file``; last comes its row of counts (table ``captures``).
+
+    ``stage`` is the table's name in the recipe: what dropped rows say.
+    """
     counts: Counter[str] = Counter()
     for row in _rows(path, name, config):
+        if row["table"] == "dropped" and row["stage"] != stage:
+            row["stage"] = stage
+            row["row_hash"] = row_hash(row)
         counts["damaged" if row["rule"] == "damaged" else "captures"] += 1
         yield row
     yield counts_row(name, config.source, counts["captures"], counts["damaged"], 0)

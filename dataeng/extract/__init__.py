@@ -29,6 +29,7 @@ class Config(Table):
         "brotli",
         "zstandard",
         "ftfy",
+        "fasttext",
     )
 
     input: list[str] = runtime(

@@ -56,7 +56,7 @@ def test_the_value_and_what_it_would_drop(root):
     lines = thresholds.answer(root, "toxicity", 0.9).splitlines()
     assert lines[0] == "toxicity.max = 0.89"
     assert lines[1] == (
-        "  keeps 0.9000 of the 100 documents that have the score (wanted 0.9); the run's own 0.8 keeps 0.8100"
+        "  keeps 0.9000 of the 100 documents that have the score (wanted 0.9); the run's own 0.9 keeps 0.9100"
     )
     assert lines[2:5] == ["  drops 10", "  by language: en 5, unknown 5", "  by host: a.org 5, b.org 5"]
     assert lines[5:7] == ["  just dropped:", "    0.9  http://b.org/90"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dataeng.acquire.ingest import Config, ingest_file, input_files
 from dataeng.acquire.ready import lines
 from dataeng.cli import UserError
-from dataeng.document import text_id
+from dataeng.document import row_hash, text_id
 
 CONFIG = Config(input=["x"], source="books")
 
@@ -86,6 +86,41 @@ def test_parquet(tmp_path):
     with pytest.raises(UserError, match="has no column 'text'"):
         list(ingest_file(str(tmp_path / "x.parquet"), "x.parquet", CONFIG))
     assert [row["rule"] for row in rows_of(tmp_path, b"no parquet", "y.parquet")] == ["damaged", None]
+
+
+def test_a_damaged_row_group_costs_itself_alone(tmp_path):
+    texts = [f"text {n} " + "x" * 50 for n in range(3000)]
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=1000, use_dictionary=False, compression="zstd")
+    data = bytearray(path.read_bytes())
+    second = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data[second + 40 : second + 90] = bytes(50)
+    path.write_bytes(data)
+    *rows, counts = ingest_file(str(path), "x.parquet", CONFIG)
+    damaged = [row for row in rows if row["rule"] == "damaged"]
+    assert len(damaged) == 1
+    assert [row["text"] for row in rows if row["table"] == "kept"][-1000:] == texts[2000:]
+    assert [row["text"] for row in rows][:1000] == texts[:1000]
+    assert [row["offset"] for row in rows][-1000:] == list(range(2000, 3000))
+    assert counts["metadata"]["damaged"] == "1"
+
+
+def test_a_text_that_is_no_utf_8_costs_its_row_alone(tmp_path):
+    array = pa.array([b"good", b"\xff\xfe bad", b"good too"]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"text": array}), tmp_path / "x.parquet")
+    *rows, _ = ingest_file(str(tmp_path / "x.parquet"), "x.parquet", CONFIG)
+    assert [(row["text"], row["rule"], row["offset"]) for row in rows] == [
+        ("good", None, 0),
+        (None, "damaged", 1),
+        ("good too", None, 2),
+    ]
+
+
+def test_dropped_rows_say_the_tables_name(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "fine"}\nnot JSON\n')
+    kept, dropped, _ = ingest_file(str(tmp_path / "x.jsonl"), "x.jsonl", CONFIG, "books")
+    assert (kept["stage"], dropped["stage"], dropped["rule"]) == (None, "books", "damaged")
+    assert dropped["row_hash"] == row_hash(dropped)
 
 
 def test_inputs(tmp_path):
