@@ -138,19 +138,24 @@ def probabilities(text: str, model: Any) -> dict[str, float]:
 
 def predict(text: str, model: Any) -> tuple[str | None, float]:
     """The language of a text and its probability; None and 0 where it has no letters."""
+    return _judged(text, model)[:2]
+
+
+def _judged(text: str, model: Any) -> tuple[str | None, float, str | None]:
+    """What ``predict`` says, and the script, where the model's labels have one."""
     line = _prepared(text)
     if not line:
-        return None, 0.0
+        return None, 0.0, None
     (score, label), *_ = model.predict(line + "\n", 1, 0.0, "strict")
     code, script = split_label(label)
     if float(score) >= _SURE or script or len(line) > _SHORT:
-        return code, min(float(score), 1.0)
+        return code, min(float(score), 1.0), script
     guesses, lower = _guesses(line, model, _GUESSES), _guesses(line.lower(), model, _GUESSES)
     mean = {name: (guesses.get(name, 0.0) + lower.get(name, 0.0)) / 2 for name in sorted({*guesses, *lower})}
     if max(mean.values()) < _SURE:
         mean = second_look(mean, evidence(line))
     code, score = max(mean.items(), key=lambda item: item[1])
-    return code, min(score, 1.0)
+    return code, min(score, 1.0), None
 
 
 def other_windows(text: str, language: str | None, model: Any) -> dict[str, float]:
@@ -170,12 +175,6 @@ def other_windows(text: str, language: str | None, model: Any) -> dict[str, floa
     return found
 
 
-def _script(text: str, model: Any) -> str | None:
-    line = _prepared(text)
-    found = model.predict(line + "\n", 1, 0.0, "strict") if line else []
-    return split_label(found[0][1])[1] if found else None
-
-
 def transform(document: Document, config: Config) -> Document:
     """The document with its language, the language's score, and what else it is written in.
 
@@ -183,7 +182,7 @@ def transform(document: Document, config: Config) -> Document:
     ``metadata["script"]`` the script, where the model's labels say one.
     """
     text, model = document.text or "", load(config.files()[0])
-    code, score = predict(text, model)
+    code, score, script = _judged(text, model)
     others = other_windows(text, code, model)
     found, more = document.scores, {}
     if others:
@@ -191,7 +190,6 @@ def transform(document: Document, config: Config) -> Document:
         if sum(others.values()) >= config.mixed and code is not None:
             shares = others | {code: 1 - sum(others.values())}
             more["languages"] = ",".join(sorted(shares, key=lambda name: (-shares[name], name)))
-    script = _script(text, model)
     if script:
         more["script"] = script
     metadata = document.metadata | more
