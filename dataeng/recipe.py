@@ -211,6 +211,10 @@ class Recipe:
         """The step that a table configures: its key ``step`` or, without one, its name."""
         return str(self.tables.get(name, {}).get("step", name))
 
+    def tables_of(self, kind: str) -> list[str]:
+        """The names of the tables that configure a step, in the recipe's order; without any, the step's own name."""
+        return [name for name in self.tables if self.kind(name) == kind] or [kind]
+
     def config_class(self, name: str) -> type[Table]:
         """The config class of a table; raises UserError where nothing goes by that name."""
         kind = self.kind(name)

@@ -17,8 +17,7 @@ from spark_jobs.stages import sliced
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Publish the documents of every table of this step (`ingest`, or `step = "ingest"`); the last one's manifest."""
-    names = [name for name in recipe.tables if recipe.kind(name) == "ingest"]
-    return [_one(engine, recipe, name) for name in names or ["ingest"]][-1]
+    return [_one(engine, recipe, name) for name in recipe.tables_of("ingest")][-1]
 
 
 def _one(engine: Engine, recipe: Recipe, name: str) -> Manifest:

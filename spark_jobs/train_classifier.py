@@ -28,7 +28,7 @@ NAME = "train_classifier"
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Train every table of this step, in the recipe's order; returns the last one's manifest."""
-    names = [name for name in recipe.tables if recipe.kind(name) == NAME] or [NAME]
+    names = recipe.tables_of(NAME)
     for config in map(recipe.need, names):
         config.files()  # every source must be there before an engine starts
     return [_step(engine, recipe, name) for name in names][-1]

@@ -316,7 +316,7 @@ def step(recipe: Recipe, name: str = "common_crawl") -> Manifest:
 
 
 def _all(recipe: Recipe) -> None:
-    for name in [name for name in recipe.tables if recipe.kind(name) == "common_crawl"] or ["common_crawl"]:
+    for name in recipe.tables_of("common_crawl"):
         step(recipe, name)
 
 

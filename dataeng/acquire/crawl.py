@@ -194,7 +194,7 @@ def step(recipe: Recipe, name: str = "crawl") -> Manifest:
 
 
 def _all(recipe: Recipe) -> None:
-    for name in [name for name in recipe.tables if recipe.kind(name) == "crawl"] or ["crawl"]:
+    for name in recipe.tables_of("crawl"):
         step(recipe, name)
 
 

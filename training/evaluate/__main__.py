@@ -9,7 +9,7 @@ from training.context import Context
 
 def main(recipe: Recipe) -> None:
     """Check and run every table of the step `evaluate`."""
-    for name in [table for table in recipe.tables if recipe.kind(table) == "evaluate"] or ["evaluate"]:
+    for name in recipe.tables_of("evaluate"):
         evaluate.check(recipe, name)
         evaluate.run(Context.single(recipe, name))
 
