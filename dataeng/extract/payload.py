@@ -21,6 +21,7 @@ _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _LONGEST_HEAD = 256 << 10
 _MOST_CHUNKS = 200_000  # of one body
 _ZSTD_WINDOW = 8 << 20  # bytes, https://www.rfc-editor.org/rfc/rfc9659
+_PIECE = 1 << 20  # bytes that a decompressor gives at once
 _MOST_CODINGS = 3  # Content-Encoding: gzip, gzip, gzip, … is an attack
 
 
@@ -86,14 +87,14 @@ def _dechunk(body: bytes, most: int) -> bytes:
     return bytes(whole + body[position:])
 
 
-def _inflate(body: bytes, most: int, window_bits: int) -> bytes:
-    """What zlib gets out of a body, also of one cut short; raises TooLarge, or zlib.error at its very start."""
-    inflater = zlib.decompressobj(window_bits)
-    parts, size, pending = [], 0, body
-    while pending and not inflater.eof:
+def _bounded(read: Callable[[], bytes], most: int, damage: type[Exception]) -> bytes:
+    """What ``read`` gives until it gives nothing or meets damage; raises TooLarge, or damage at the very start."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
         try:
-            part = inflater.decompress(pending, 1 << 20)
-        except zlib.error:
+            part = read()
+        except damage:
             if not size:
                 raise
             break
@@ -103,8 +104,20 @@ def _inflate(body: bytes, most: int, window_bits: int) -> bytes:
         if size > most:
             raise TooLarge
         parts.append(part)
-        pending = inflater.unconsumed_tail
     return b"".join(parts)
+
+
+def _inflate(body: bytes, most: int, window_bits: int) -> bytes:
+    """What zlib gets out of a body, also of one cut short; raises TooLarge, or zlib.error at its very start."""
+    inflater, pending = zlib.decompressobj(window_bits), body
+
+    def read() -> bytes:
+        nonlocal pending
+        part = inflater.decompress(pending, _PIECE) if pending and not inflater.eof else b""
+        pending = inflater.unconsumed_tail
+        return part
+
+    return _bounded(read, most, zlib.error)
 
 
 def _gunzip(body: bytes, most: int) -> bytes:
@@ -129,22 +142,8 @@ def _unbrotli(body: bytes, most: int) -> bytes:
 def _unzstd(body: bytes, most: int) -> bytes:
     """What zstd gets out of a body, also of one cut short; raises ZstdError at its very start."""
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    parts, size = [], 0
     with decompressor.stream_reader(body, read_across_frames=True) as reader:
-        while True:
-            try:
-                part = reader.read(1 << 20)
-            except zstandard.ZstdError:
-                if not size:
-                    raise
-                break
-            if not part:
-                break
-            size += len(part)
-            if size > most:
-                raise TooLarge
-            parts.append(part)
-    return b"".join(parts)
+        return _bounded(lambda: reader.read(_PIECE), most, zstandard.ZstdError)
 
 
 _CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
