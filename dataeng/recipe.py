@@ -50,6 +50,7 @@ class Table(BaseModel):
     version: ClassVar[int] = 1  # raised whenever the step's results change
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose versions change results
     kept_tables: ClassVar[tuple[str, ...]] = ("kept",)  # the tables that hold what the step keeps
+    follows: ClassVar[tuple[str, ...]] = ()  # `input` is by default the first of these steps that the recipe has
 
     def parts(self) -> Iterator[tuple[str, Table]]:
         """The tables inside this one, each with its dotted name."""
@@ -234,6 +235,9 @@ class Recipe:
         config = self.config_class(name)
         if "step" not in config.model_fields:
             values.pop("step", None)
+        before = next((step for step in config.follows if step in self), None)
+        if before:
+            values.setdefault("input", before)
         try:
             return build(config, name, values)
         except KeyProblem as problem:

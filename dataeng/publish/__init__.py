@@ -20,8 +20,13 @@ class Config(Table):
 
     version: ClassVar[int] = 2
     kept_tables: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    follows: ClassVar[tuple[str, ...]] = ("augment", "semantic", "passages", "dedup")
 
-    input: str | list[str] = Field("dedup", description="The stage, or stages, whose kept documents come in")
+    input: str | list[str] = Field(
+        "dedup",
+        description="The stage, or stages, whose kept documents come in; by default the last of dedup, passages, "
+        "semantic and augment that the recipe has",
+    )
     validation: float = Field(0.02, ge=0, lt=1, description="Share of clusters for validation")
     test: float = Field(0.02, ge=0, lt=1, description="Share of clusters for the test split")
     weights: dict[str, float] = Field(

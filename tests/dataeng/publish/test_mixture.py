@@ -22,6 +22,7 @@ from dataeng.publish.mixture import (
     split_of,
     wanted_units,
 )
+from dataeng.recipe import Recipe
 
 CLUSTERS = [f"{k:032x}" for k in range(20_000)]
 
@@ -125,3 +126,18 @@ def test_given_sums_over_splits() -> None:
 def test_bad_settings_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Config(**values)
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ({}, "dedup"),
+        ({"filter": {}, "dedup": {}}, "dedup"),
+        ({"dedup": {}, "passages": {}}, "passages"),
+        ({"semantic": {}, "passages": {}, "dedup": {}}, "semantic"),
+        ({"augment": {}, "semantic": {}, "dedup": {}, "publish": {"validation": 0.1}}, "augment"),
+        ({"semantic": {}, "publish": {"input": ["filter"]}}, ["filter"]),
+    ],
+)
+def test_the_input_is_the_last_step_that_the_recipe_has(tables: dict[str, Any], expected: object) -> None:
+    assert Recipe("r.toml", "root", 0, tables).step("publish").input == expected
