@@ -17,15 +17,22 @@ class TrainerConfig(Table):
     batch: int = Field(16, ge=1, description="Global batch of one step, in samples (rows, examples, pairs, prompts)")
     micro_batch: int = runtime(8, ge=1, description="Samples that a worker takes at once")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+    optimizer: Literal["adamw", "muon", "lamb", "sgd"] = Field(
+        "adamw", description="muon steps the matrices of blocks and AdamW the rest, under one learning rate"
+    )
+    schedule: Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"] = Field(
         "cosine", description="After the warm-up; wsd holds the peak, then falls linearly (arXiv:2404.06395)"
     )
     warmup: int = Field(0, ge=0, description="Steps of linear warm-up")
     decay_share: float = Field(0.2, gt=0, le=1, description="Share of all steps in which wsd falls")
     minimum_share: float = Field(0.1, ge=0, le=1, description="Last learning rate, as a share of the peak")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decay (arXiv:1711.05101), of matrices only")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moments")
-    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="Factor of the rate for each layer further from the head")
+    weight_decay: float = Field(0.1, ge=0, description="Decay apart from the loss (arXiv:1711.05101), of matrices only")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.95), description="AdamW's and LAMB's moments; sgd's momentum is the first"
+    )
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum (Jordan et al. 2024)")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's and LAMB's epsilon")
     clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Of matrix products; weights and sums stay fp32")
     compile: bool = runtime(False, description="Compile the model's blocks")
@@ -48,6 +55,8 @@ class TrainerConfig(Table):
         floor, last = self.minimum_share, max(self.max_steps, 1)
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "inverse_sqrt":  # arXiv:1706.03762
+            return self.learning_rate * math.sqrt(max(self.warmup, 1) / (step + 1))
         begin = self.warmup if self.schedule != "wsd" else max(self.warmup, last - round(self.decay_share * last))
         done = min(max((step - begin) / max(last - begin, 1), 0.0), 1.0)
         share = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
@@ -55,7 +64,7 @@ class TrainerConfig(Table):
 
     def extendable_until(self) -> float:
         """The step up to which the rates do not depend on ``max_steps``: so far a longer run may go on from."""
-        if self.schedule == "constant":
+        if self.schedule in ("constant", "inverse_sqrt"):
             return math.inf
         if self.schedule == "wsd":
             return max(self.warmup, self.max_steps - round(self.decay_share * self.max_steps))

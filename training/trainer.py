@@ -115,7 +115,7 @@ class _Run:
 
     def __init__(self, context: Context, model: nn.Module, loss: Loss, settings: TrainerConfig) -> None:
         self.context, self.model, self.loss, self.settings = context, model, loss, settings
-        self.optimizer = optim.adamw(model, settings)
+        self.optimizer = optim.make(model, settings)
         self.saver = Checkpoints(context, settings)
         self.step = self.position = self.skipped = 0
         self.last: dict[str, float] = {}

@@ -134,7 +134,7 @@ def test_non_finite_steps_are_skipped_counted_and_limited(tmp_path):
 
 def test_only_matrices_decay():
     model = Decoder(SHAPE, 50)
-    decayed, plain = optim.adamw(model, settings_of()).param_groups
+    decayed, plain = optim.make(model, settings_of()).param_groups
     assert all(p.ndim == 2 for p in decayed["params"])
     assert all(p.ndim == 1 for p in plain["params"])
     assert plain["weight_decay"] == 0

@@ -1,0 +1,179 @@
+"""Optimisers that torch lacks, or has only for plain tensors: Muon (with AdamW for the rest) and LAMB.
+
+State is kept as tensors like the parameters, so that checkpoints can be loaded in another layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steep at 0, so that few steps suffice
+_STEPS = 5
+_MATCH = 0.2  # the root mean square of AdamW's updates: one learning rate serves both (arXiv:2502.16982)
+
+
+def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest semi-orthogonal matrix to each of N matrices (R, C), roughly: singular values in about 0.7 to 1.2.
+
+    Five Newton–Schulz steps of Muon's quintic (Jordan et al. 2024), in ``dtype``.
+    """
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x = (matrices_NRC.mT if tall else matrices_NRC).to(dtype)
+    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(dtype)
+    a, b, c = _QUINTIC
+    for _ in range(_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices_NRC.dtype)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's shard of a tensor, or the tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    """The norm of the whole tensor, on every rank."""
+    norm = torch.linalg.vector_norm(tensor)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+class _Moments(Optimizer):
+    """What Adam, LAMB and the rest under Muon share: first and second moments, corrected for their start at 0."""
+
+    def _moments(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        """The update m / (√v + ε) on this rank's shard; the state moves on."""
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        step, (first, second) = float(state["step"]), group["betas"]
+        mean, square, shard = local(state["exp_avg"]), local(state["exp_avg_sq"]), local(gradient)
+        mean.lerp_(shard, 1 - first)
+        square.mul_(second).addcmul_(shard, shard, value=1 - second)
+        divisor = (square / (1 - second**step)).sqrt_().add_(group["eps"])
+        return (mean / (1 - first**step)).div_(divisor)
+
+
+class Muon(_Moments):
+    """Muon (Jordan et al. 2024) for groups marked ``hidden``, AdamW for the others, under one learning rate.
+
+    A matrix (R, C) moves by rate · 0.2 √max(R, C) times its orthogonalised momentum (arXiv:2502.16982), and decays
+    as in AdamW. Sharded matrices are gathered, each rank orthogonalises its part of them, and the results
+    are exchanged: 2 copies of the hidden weights are sent a step, in ``dtype``'s size for the second.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        rate: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        epsilon: float = 1e-8,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__(groups, {"lr": rate, "betas": betas, "eps": epsilon, "momentum": momentum, "hidden": False})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of all parameters with a gradient."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["hidden"]:
+                self._step_hidden(parameters, group)
+                continue
+            for parameter in parameters:
+                update = self._moments(parameter, group)
+                local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+
+    def _step_hidden(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        for shape, alike in by_shape.items():
+            directions = [self._direction(parameter, group["momentum"]) for parameter in alike]
+            found = _orthogonalised(directions, alike[0], self.dtype)
+            rate = group["lr"] * _MATCH * max(shape) ** 0.5
+            for parameter, update in zip(alike, found, strict=True):
+                local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                    _shard(update, parameter), alpha=-rate
+                )
+
+    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum of a matrix, in full."""
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        direction = gradient.lerp(state["momentum"], momentum)
+        return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+
+def _orthogonalised(full: Sequence[Tensor], like: Tensor, dtype: torch.dtype) -> Tensor:
+    """``full`` (equal shapes) orthogonalised; over a one-dimensional mesh each rank does its part."""
+    stack = torch.stack(list(full))
+    world = like.device_mesh.size() if isinstance(like, DTensor) and like.device_mesh.ndim == 1 else 1
+    if world == 1:
+        return orthogonalise(stack, dtype)
+    assert isinstance(like, DTensor)
+    each = -(-len(stack) // world)
+    padded = torch.cat((stack, stack.new_zeros(each * world - len(stack), *stack.shape[1:])))
+    mine = orthogonalise(padded[like.device_mesh.get_local_rank() * each :][:each], dtype).to(dtype)
+    every = mine.new_empty(each * world, *stack.shape[1:])
+    dist.all_gather_into_tensor(every, mine.contiguous(), group=like.device_mesh.get_group())
+    return every[: len(stack)].to(stack.dtype)
+
+
+def _shard(full: Tensor, like: Tensor) -> Tensor:
+    """This rank's shard of a full tensor that every rank has."""
+    if not isinstance(like, DTensor):
+        return full
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None).to_local()
+
+
+class Lamb(_Moments):
+    """LAMB (arXiv:1904.00962): Adam's update with decay, scaled to each parameter's own norm."""
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-6,
+    ) -> None:
+        super().__init__(groups, {"lr": rate, "betas": betas, "eps": epsilon, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of all parameters with a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                shard = local(parameter)
+                update = self._moments(parameter, group).add_(shard, alpha=group["weight_decay"])
+                whole = (
+                    DTensor.from_local(
+                        update,
+                        parameter.device_mesh,
+                        parameter.placements,
+                        shape=parameter.shape,
+                        stride=parameter.stride(),
+                    )
+                    if isinstance(parameter, DTensor)
+                    else update
+                )
+                weight, step = float(_norm(parameter)), float(_norm(whole))
+                trust = weight / step if weight > 0 and step > 0 else 1.0
+                shard.add_(update, alpha=-group["lr"] * trust)
