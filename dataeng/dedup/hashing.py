@@ -13,7 +13,9 @@ from dataeng.jit import compiled
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd (Knuth, TAOCP 6.4)
 _BASE = np.uint64(0xD6E8FEB86659FD93)  # the polynomial's base: odd, bits evenly spread
-_SEPARATOR, _REMOVED, _ALONE = np.uint32(0), np.uint32(1), np.uint32(1 << 31)
+# What `normalise.table` says of a code point, else its lower case. ALONE and EXPANDED are bits, the rest are values.
+SEPARATOR, REMOVED, EXPANDED, ALONE = np.uint32(0), np.uint32(1), np.uint32(1 << 30), np.uint32(1 << 31)
+_HAN_BEYOND, _END_OF_HAN = np.uint32(0x20000), np.uint32(0x40000)  # planes 2 and 3: Han, and nothing else
 
 
 @compiled("uint64(uint64)")
@@ -24,29 +26,91 @@ def mix(value: Any) -> Any:
     return value ^ (value >> np.uint64(31))
 
 
-@compiled("uint64[::1](uint32[::1])")
-def hash_words(codes: Any) -> Any:
-    """Hashes of the words in code points as ``normalise.table`` maps them."""
+_WORDS = "Tuple((uint64[::1], boolean))({}[::1], uint32[::1], boolean)"
+
+
+@compiled(_WORDS.format("uint8"), _WORDS.format("uint32"))
+def hash_words(codes: Any, table: Any, normalised: Any) -> Any:
+    """Hashes of the words in a text's code points by ``normalise.table``, and whether they are right.
+
+    They are not, and left unfinished, where a text that is not ``normalised`` (NFD) holds code points for which
+    no single entry can stand: those then have to be taken apart first.
+    """
     out = np.empty(codes.size, np.uint64)
-    count, length, state = 0, 0, np.uint64(0)
-    for code in codes:
-        if code == _REMOVED:
-            continue
-        if code == _SEPARATOR or code & _ALONE:
-            if length:
+    count, inside, state = 0, False, np.uint64(0)
+    for index in range(codes.size):
+        code = np.uint32(codes[index])
+        if code < table.size:
+            code = table[code]
+        else:
+            code = (code | ALONE | EXPANDED) if _HAN_BEYOND <= code < _END_OF_HAN else SEPARATOR
+        if code & EXPANDED:
+            if not normalised:
+                return out[:0].copy(), False
+            code ^= EXPANDED
+        if REMOVED < code < ALONE:
+            state = (state ^ np.uint64(code)) * _MULTIPLIER
+            state ^= state >> np.uint64(32)
+            inside = True
+        elif code != REMOVED:
+            if inside:
                 out[count] = mix(state)
-                count += 1
-            length, state = 0, np.uint64(0)
-            if code & _ALONE:
+                count, inside, state = count + 1, False, np.uint64(0)
+            if code != SEPARATOR:
                 out[count] = mix((np.uint64(code) + np.uint64(1)) * _MULTIPLIER)
                 count += 1
-            continue
-        state = (state ^ np.uint64(code)) * _MULTIPLIER
-        state ^= state >> np.uint64(32)
-        length += 1
-    if length:
+    if inside:
         out[count] = mix(state)
         count += 1
+    return out[:count].copy(), True
+
+
+@compiled("int64(uint8[::1], int64)")
+def _wide_space(text: Any, index: Any) -> Any:
+    """Bytes of the white space of two or three bytes that begins here, or 0: U+0085, 00A0, 1680, 2000 … 3000."""
+    first, left = text[index], text.size - index
+    if first == 0xC2:
+        return 2 if left > 1 and (text[index + 1] == 0x85 or text[index + 1] == 0xA0) else 0
+    if left < 3:
+        return 0
+    second, third = text[index + 1], text[index + 2]
+    found = first == 0xE1 and second == 0x9A and third == 0x80
+    found |= first == 0xE3 and second == 0x80 and third == 0x80
+    general = third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF
+    found |= first == 0xE2 and ((second == 0x80 and general) or (second == 0x81 and third == 0x9F))
+    return 3 if found else 0
+
+
+@compiled("uint8[::1](uint8[::1], uint8[::1])")
+def fold_space(text: Any, kinds: Any) -> Any:
+    """A UTF-8 text with each run of white space (as ``str.split`` sees it) one space, and none at its ends.
+
+    ``kinds`` says of each byte whether it is white space (1), may begin white space of more bytes (2), or neither.
+    """
+    out = np.empty(text.size, np.uint8)
+    count, before, index = 0, True, 0  # whether white space, or nothing, stands before
+    while index < text.size:
+        byte, space = text[index], kinds[text[index]]
+        if space == 2:
+            width = _wide_space(text, index)
+            space = np.uint8(width > 0)
+            index += max(width - 1, 0)
+        # Without a branch on it: where words end cannot be foreseen.
+        out[count] = np.uint8(32) if space else byte
+        count += not (space and before)
+        before = space > 0
+        index += 1
+    return out[: count - (before and count > 0)]
+
+
+@compiled("uint64[::1](uint64[::1])")
+def distinct(values: Any) -> Any:
+    """A sorted array's values, each once."""
+    out = np.empty(values.size, np.uint64)
+    count = 0
+    for index in range(values.size):
+        out[count] = values[index]
+        count += index + 1 == values.size or values[index + 1] != values[index]
     return out[:count].copy()
 
 
@@ -71,10 +135,17 @@ def hash_shingles(words: Any, n: Any) -> Any:
 @compiled("uint64[::1](uint64[::1], uint64[::1], uint64[::1])")
 def minima(values: Any, a: Any, b: Any) -> Any:
     """For each permutation i the least of a[i] x + b[i] over the values; all ones where there are none."""
-    out = np.full(a.size, np.uint64(0xFFFFFFFFFFFFFFFF))
-    for value in values:
-        for index in range(a.size):
-            out[index] = min(out[index], a[index] * value + b[index])
+    # The loop over the values stands inside, so that minima stay in registers; a value read serves two permutations.
+    none = np.uint64(0xFFFFFFFFFFFFFFFF)
+    out = np.empty(a.size, np.uint64)
+    for index in range(0, a.size, 2):
+        other = min(index + 1, a.size - 1)
+        a0, b0, a1, b1 = a[index], b[index], a[other], b[other]
+        least0, least1 = none, none
+        for place in range(values.size):
+            value = values[place]
+            least0, least1 = min(least0, a0 * value + b0), min(least1, a1 * value + b1)
+        out[index], out[other] = least0, least1
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataeng.dedup import Config
-from dataeng.dedup.hashing import fold_bands, hash_shingles, minima, mix
+from dataeng.dedup.hashing import distinct, fold_bands, hash_shingles, minima, mix
 from dataeng.dedup.normalise import word_hashes
 
 Hashes = NDArray[np.uint64]
@@ -21,8 +21,9 @@ def shingles(text: str, words: int = 5) -> Hashes:
     Two different shingles share a hash with a probability of about 2^-64, so the Jaccard of these sets
     is that of the shingles themselves.
     """
-    found = np.sort(hash_shingles(word_hashes(text), words))
-    return found[np.concatenate(([True], found[1:] != found[:-1]))] if found.size else found
+    found = hash_shingles(word_hashes(text), words)
+    found.sort()
+    return np.asarray(distinct(found))
 
 
 @cache

@@ -12,15 +12,15 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataeng.dedup.hashing import hash_words
+from dataeng.dedup.hashing import ALONE, EXPANDED, REMOVED, SEPARATOR, fold_space, hash_words
 
 VERSION = 1  # raised whenever words or their hashes change: signatures of other versions do not compare
 UNICODE = unicodedata.unidata_version
-SEPARATOR, REMOVED, ALONE = 0, 1, 1 << 31  # what the table says of a code point, else its lower case
 _TABLED = 0x20000  # code points from here on: Han to 0x40000, nothing that is a word above
 
 # Ranges of scripts written without spaces between words (Unicode blocks, both ends included).
@@ -43,40 +43,71 @@ _UNSPACED = (
 )
 
 
-def _entry(code: int) -> int:
-    character = chr(code)
-    category = unicodedata.category(character)
+def _entry(character: str) -> int:
+    """What stands for a character that NFD leaves as it is."""
+    category, code = unicodedata.category(character), ord(character)
     if category in ("Mn", "Me", "Cf"):
-        return REMOVED
+        return int(REMOVED)
     if category == "Nd":
         return ord("0")
     if category[0] not in "LN" and category != "Mc":
-        return SEPARATOR
+        return int(SEPARATOR)
     if any(first <= code <= last for first, last in _UNSPACED):
-        return code | ALONE
+        return code | int(ALONE)
     return ord(character.lower()[0])
+
+
+def _entry_of_any(character: str) -> int:
+    """What stands for a character: for one that NFD takes apart, what is left of it if that is one.
+
+    EXPANDED marks those of which more is left (Hangul syllables, some Indic vowels, Han beyond the table) and marks
+    with a place of their own in NFD's order: a text with them must be brought to NFD itself.
+    """
+    if unicodedata.is_normalized("NFD", character) and not unicodedata.combining(character):
+        return _entry(character)
+    parts = [part for part in unicodedata.normalize("NFD", character) if _entry(part) != REMOVED]
+    if not parts:
+        return int(REMOVED)
+    if len(parts) > 1 or ord(parts[0]) >= _TABLED or unicodedata.combining(parts[0]):
+        return _entry(character) | int(EXPANDED)
+    return _entry(parts[0])
 
 
 @cache
 def table() -> NDArray[np.uint32]:
-    """What stands for each code point below 0x20000: SEPARATOR, REMOVED, or its lower case (| ALONE)."""
-    return np.array([_entry(code) for code in range(_TABLED)], np.uint32)
+    """For each code point below 0x20000 SEPARATOR, REMOVED, or its lower case (| ALONE, | EXPANDED)."""
+    return np.array([_entry_of_any(chr(code)) for code in range(_TABLED)], np.uint32)
+
+
+@cache
+def _space_kinds() -> NDArray[np.uint8]:
+    """What ``fold_space`` asks of each byte of UTF-8."""
+    kinds = [int(code < 128 and chr(code).isspace()) for code in range(256)]
+    for lead in (0xC2, 0xE1, 0xE2, 0xE3):
+        kinds[lead] = 2
+    return np.array(kinds, np.uint8)
 
 
 def exact_hash(text: str) -> bytes:
     """SHA-256 (32 bytes) of the text in NFC with white space folded, and nothing else changed."""
-    folded = " ".join(unicodedata.normalize("NFC", text).split())
-    return hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest()
+    plain = unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(fold_space(_writable(plain, np.uint8), _space_kinds())).digest()
 
 
 def word_hashes(text: str) -> NDArray[np.uint64]:
     """A 64-bit hash for each word of the text, in order."""
     if text.isascii():
-        return hash_words(table()[np.frombuffer(text.encode("ascii"), np.uint8)])
-    plain = unicodedata.normalize("NFD", text)
-    codes = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
-    mapped = table()[np.minimum(codes, _TABLED - 1)]
-    beyond = codes >= _TABLED
-    if beyond.any():
-        mapped = np.where(beyond, np.where(codes < 0x40000, codes | np.uint32(ALONE), SEPARATOR), mapped)
-    return hash_words(mapped.astype(np.uint32))
+        return np.asarray(hash_words(_writable(text.encode("ascii"), np.uint8), table(), True)[0])
+    found, right = hash_words(_codes(text), table(), False)
+    if not right:
+        found, _ = hash_words(_codes(unicodedata.normalize("NFD", text)), table(), True)
+    return np.asarray(found)
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return _writable(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _writable(data: bytes, kind: type[np.generic]) -> NDArray[Any]:
+    """The compiled loops take writable arrays only."""
+    return np.frombuffer(bytearray(data), kind)

@@ -73,6 +73,15 @@ def test_permutations_follow_from_the_seed_alone() -> None:
     assert permutations(2, 112)[0].tolist() != a.tolist()
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 112])
+@pytest.mark.parametrize("size", [0, 1, 3, 100])
+def test_minima_are_those_of_each_permutation(count: int, size: int) -> None:
+    values = np.random.default_rng(6).integers(0, 2**64, size, dtype=np.uint64)
+    a, b = permutations(3, count)
+    plain = [min(((int(f) * int(x) + int(s)) % 2**64 for x in values), default=2**64 - 1) for f, s in zip(a, b)]
+    assert signature(values, 3, count).tolist() == plain
+
+
 def test_signatures_have_not_changed() -> None:
     """Signatures are kept and compared across runs: another value here needs another normalise.VERSION."""
     values = shingles("The quick brown fox jumps over the lazy dog, 42 times; das ist ein Größtes 日本")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import unicodedata
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataeng.dedup.normalise import ALONE, SEPARATOR, exact_hash, table, word_hashes
+from dataeng.dedup.hashing import ALONE, EXPANDED, SEPARATOR
+from dataeng.dedup.normalise import exact_hash, table, word_hashes
+
+SPACES = "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace())
 
 
 def plain_words(text: str) -> list[str]:
@@ -85,8 +90,20 @@ def test_ascii_and_other_texts_hash_their_common_words_alike() -> None:
     assert word_hashes("plain words").tolist() == word_hashes("plain words é").tolist()[:2]
 
 
-def test_lower_case_is_stable() -> None:
+def test_each_character_has_the_words_of_its_parts() -> None:
+    """A text is taken apart (NFD) only where its characters need it: to the same words as if it always were."""
     codes = table()
+    for chosen in (codes & EXPANDED == 0, codes & EXPANDED > 0):
+        text = " ".join(f"a{chr(code)}b" for code in np.flatnonzero(chosen))
+        assert word_hashes(text).tolist() == word_hashes(unicodedata.normalize("NFD", text)).tolist()
+    text = "".join(f"a{chr(code)}b" for code in range(0x1F000, 0x40100))
+    assert word_hashes(text).tolist() == word_hashes(unicodedata.normalize("NFD", text)).tolist()
+    for one, other in (("\u1b44", "\u302e"), ("\u1b44", "\u0334"), ("\U0001d165", "\U0001d16d")):
+        assert word_hashes(f"a{one}{other}").tolist() == word_hashes(f"a{other}{one}").tolist()
+
+
+def test_lower_case_is_stable() -> None:
+    codes = table() & ~EXPANDED
     letters = codes[(codes > SEPARATOR + 1) & (codes < ALONE)]
     assert np.isin(codes[letters], letters).all()
     assert (codes[codes[letters]] == codes[letters]).all()
@@ -100,6 +117,13 @@ def test_exact_hash_folds_white_space_and_composition(one: str, other: str) -> N
 @pytest.mark.parametrize(("one", "other"), [("A", "a"), ("a b", "ab"), ("a.", "a"), ("1", "2"), ("ﬁ", "fi")])
 def test_exact_hash_folds_nothing_else(one: str, other: str) -> None:
     assert exact_hash(one) != exact_hash(other)
+
+
+@settings(max_examples=300)
+@given(st.text(st.one_of(st.sampled_from(SPACES), st.characters(), st.sampled_from("ab\u0080\u00a1\u2007\u200b"))))
+def test_exact_hash_is_that_of_the_folded_text(text: str) -> None:
+    folded = " ".join(unicodedata.normalize("NFC", text).split())
+    assert exact_hash(text) == hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest()
 
 
 def test_exact_hash_takes_lone_surrogates() -> None:
