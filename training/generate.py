@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.model.cache import KVCache
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 
 # B sequences (prompts × samples), N prompts, P prompt width, C answer width, L = P + C, V vocabulary
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -94,7 +94,7 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, step: int) -> tuple[
     return tokens, positions, segments
 
 
-def _widened(cache: KVCache, config: DecoderConfig, samples: int, slots: int) -> KVCache:
+def _widened(cache: KVCache, config: ModelConfig, samples: int, slots: int) -> KVCache:
     """A cache of ``slots`` with each of the filled rows ``samples`` times."""
     first = cache.keys[0]
     wide = KVCache(config, first.shape[0] * samples, slots, first.device, first.dtype)
@@ -108,7 +108,7 @@ def _widened(cache: KVCache, config: DecoderConfig, samples: int, slots: int) ->
 @torch.no_grad()
 def generate(
     model: nn.Module,
-    config: DecoderConfig,
+    config: ModelConfig,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     samples: int = 1,

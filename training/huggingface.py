@@ -18,14 +18,14 @@ from dataeng.tokens import chat
 from dataeng.tokens.tokenizer import load as load_tokenizer
 from training import parallel
 from training.context import Context
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.trainer import Result
 
 _HEAD = "lm_head."
 _SCORE = "score."  # the head of a reward model
 
 
-def config_json(config: DecoderConfig, vocabulary: int, ids: Mapping[str, int]) -> dict[str, Any]:
+def config_json(config: ModelConfig, vocabulary: int, ids: Mapping[str, int]) -> dict[str, Any]:
     """``config.json``; ``ids`` are those of the end of a turn (`end`) and of padding (`pad`)."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -52,12 +52,12 @@ def config_json(config: DecoderConfig, vocabulary: int, ids: Mapping[str, int]) 
     }
 
 
-def decoder_config(values: Mapping[str, Any]) -> tuple[DecoderConfig, int]:
+def decoder_config(values: Mapping[str, Any]) -> tuple[ModelConfig, int]:
     """The decoder's shape and vocabulary from a ``config.json``; raises UserError for another architecture."""
     if values.get("model_type") != "llama":
         raise UserError(f"config.json: model_type {values.get('model_type')!r}: only llama is known")
     theta = values.get("rope_theta") or (values.get("rope_parameters") or {}).get("rope_theta", 10_000.0)
-    config = DecoderConfig(
+    config = ModelConfig(
         layers=values["num_hidden_layers"],
         width=values["hidden_size"],
         heads=values["num_attention_heads"],
@@ -82,7 +82,7 @@ def state_of(folder: str) -> dict[str, Tensor]:
     return {name.removeprefix("model."): value for name, value in state.items()}
 
 
-def read_config(folder: str) -> tuple[DecoderConfig, int]:
+def read_config(folder: str) -> tuple[ModelConfig, int]:
     """The decoder's shape and vocabulary of an export."""
     return decoder_config(json.loads(storage.read_bytes(storage.join(folder, "config.json"))))
 
@@ -93,7 +93,7 @@ def export_of(root: str, name: str, wanted_by: str) -> str:
     return storage.join(stage.folder_of(root, name), "export")
 
 
-def write(folder: str, state: Mapping[str, Tensor], config: DecoderConfig, tokenizer_path: str) -> list[str]:
+def write(folder: str, state: Mapping[str, Tensor], config: ModelConfig, tokenizer_path: str) -> list[str]:
     """Write an export; ``state`` holds a decoder's full weights by its own names. The paths come back.
 
     The vocabulary is that of the embedding; a tied head is written once, as the embedding. With a
@@ -131,7 +131,7 @@ def publish(
     context: Context,
     attempt: stage.Attempt,
     model: nn.Module,
-    config: DecoderConfig,
+    config: ModelConfig,
     tokenizer_path: str,
     result: Result,
     details: Mapping[str, Any],
@@ -145,7 +145,7 @@ def publish_state(
     context: Context,
     attempt: stage.Attempt,
     state: Mapping[str, Tensor],
-    config: DecoderConfig,
+    config: ModelConfig,
     tokenizer_path: str,
     result: Result,
     details: Mapping[str, Any],
@@ -162,7 +162,7 @@ def publish_state(
         about = {
             "metrics": result.metrics,
             "resumed_from": result.resumed_from,
-            "workers": context.world,
+            "workers": context.processes,
             "seconds": round(result.seconds, 3),
             **details,
         }

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from training import tensor
 from training.context import Context
-from training.model.decoder import Block, Decoder
+from training.model.block import Block
 from training.settings import TrainerConfig
 
+_PRODUCTS = (
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+)
 SMALL = 50_000_000  # parameters up to which a model is one unit, gathered once a step
 
 
@@ -30,24 +41,36 @@ def build(
     lay(context, model, settings)
     model.to_empty(device=context.device)
     for module in model.modules():
-        if isinstance(module, Decoder):
-            module.tie()
+        if callable(tie := getattr(module, "tie", None)):
+            tie()
     fill(model)
     return model
 
 
 def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Module:
-    """Shard a model over the context's workers (in place); a single process is left as it is."""
-    if settings.compile:
+    """Lay a model (in place) over the context's processes: tensors split, blocks recomputed, compiled, sharded."""
+    if context.mesh is not None and context.mesh["tensor"].size() > 1:
         for module in model.modules():
-            if isinstance(module, Block):
+            if isinstance(module, Decoder):
+                tensor.split(module, context.mesh["tensor"])
+    for module in model.modules():
+        if isinstance(module, Block):
+            _recompute(module, settings.recompute)
+            if settings.compile:
                 module.compile()
-    if context.mesh is None:
-        return model
+    if context.mesh is not None:
+        _shard(model, context, settings)
+    return model
+
+
+def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
+    """FSDP over the dimension `shard`, copies of it over `replicate` (HSDP)."""
+    assert context.mesh is not None
+    mesh = context.mesh["replicate", "shard"] if context.mesh["replicate"].size() > 1 else context.mesh["shard"]
     low = context.device.type == "cuda" and settings.precision == "bf16"
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if low else None, reduce_dtype=torch.float32)
     small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
-    more: dict[str, Any] = {"mesh": context.mesh, "mp_policy": policy, "reshard_after_forward": not small}
+    more: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": not small}
     # The children of a ModuleDict (actor, critic) are called on their own, so each is a unit.
     for part in model.children() if isinstance(model, nn.ModuleDict) else [model]:
         if not small:
@@ -55,7 +78,25 @@ def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Modul
                 if isinstance(module, Block):
                     fully_shard(module, **more)
         fully_shard(part, **more)
-    return model
+
+
+def _recompute(block: nn.Module, mode: str) -> None:
+    """Let a block's backward compute activations again: all of them, or all but the matrix products' outputs."""
+    if mode == "none":
+        return
+    inner = block.forward
+
+    def kept(_context: Any, operation: Any, *_values: Any, **_named: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if operation in _PRODUCTS else CheckpointPolicy.PREFER_RECOMPUTE
+
+    more: dict[str, Any] = {"use_reentrant": False}
+    if mode == "selective":
+        more["context_fn"] = partial(create_selective_checkpoint_contexts, kept)
+
+    def forward(*values: Any, **named: Any) -> Any:
+        return checkpoint(inner, *values, **more, **named) if torch.is_grad_enabled() else inner(*values, **named)
+
+    block.forward = forward
 
 
 def put_full(parameter: Tensor, value: Tensor) -> None:

@@ -18,7 +18,7 @@ from dataeng.tokens.tokenizer import load as load_tokenizer
 from training import huggingface, parallel
 from training.context import Context
 from training.data.examples import read_rows
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder
 from training.settings import TrainerConfig
 
@@ -76,7 +76,7 @@ def check_inputs(
 class Start:
     """A published model to start from: its shape, its weights in full by the decoder's names, its tokenizer."""
 
-    architecture: DecoderConfig
+    architecture: ModelConfig
     vocabulary: int
     state: dict[str, Tensor]
     tokenizer: Any

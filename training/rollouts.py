@@ -24,7 +24,7 @@ from training.context import Context
 from training.data.examples import Batch, instruction_of, order
 from training.generate import Rollout, Sampling, generate, noise_keys
 from training.likelihood import token_log_probs
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.rewards import Answer, Rewards, combine
 from training.settings import TrainerConfig
 
@@ -96,7 +96,7 @@ class Actors:
         self,
         context: Context,
         config: RolloutConfig,
-        architecture: DecoderConfig,
+        architecture: ModelConfig,
         tokenizer: Any,
         policy: nn.Module,
         reference: nn.Module,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 
 # B batch, K key heads, M slots of the cache, L new tokens, E head width
 _BUCKET = 64
@@ -20,7 +20,7 @@ class KVCache:
 
     def __init__(
         self,
-        config: DecoderConfig,
+        config: ModelConfig,
         batch: int,
         length: int,
         device: torch.device | str = "cpu",
