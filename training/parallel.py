@@ -16,6 +16,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from training import tensor
 from training.context import Context
 from training.model.block import Block
+from training.model.decoder import Decoder
 from training.settings import TrainerConfig
 
 _PRODUCTS = (
