@@ -78,7 +78,9 @@ def test_permutations_follow_from_the_seed_alone() -> None:
 def test_minima_are_those_of_each_permutation(count: int, size: int) -> None:
     values = np.random.default_rng(6).integers(0, 2**64, size, dtype=np.uint64)
     a, b = permutations(3, count)
-    plain = [min(((int(f) * int(x) + int(s)) % 2**64 for x in values), default=2**64 - 1) for f, s in zip(a, b)]
+    plain = [
+        min(((int(f) * int(x) + int(s)) % 2**64 for x in values), default=2**64 - 1) for f, s in zip(a, b, strict=True)
+    ]
     assert signature(values, 3, count).tolist() == plain
 
 
