@@ -100,7 +100,7 @@ class Checkpoints:
     def __init__(self, context: Context, settings: TrainerConfig) -> None:
         self.context, self.settings = context, settings
         self.folder = storage.join(context.folder, "checkpoints", context.checkpoint_fingerprint or "none")
-        self.group: Any = dist.new_group(backend="gloo") if context.world > 1 else None
+        self.group: Any = dist.new_group(backend="gloo") if context.processes > 1 else None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
 
@@ -121,7 +121,7 @@ class Checkpoints:
         saved.result()
         parts = [asdict(part) for part in files.written.values()]
         if self.group is not None:
-            every: list[Any] | None = [None] * self.context.world if self.context.first else None
+            every: list[Any] | None = [None] * self.context.processes if self.context.first else None
             dist.gather_object(parts, every, dst=0, group=self.group)
             parts = [part for some in every or [] for part in some]
         if not self.context.first:
@@ -131,7 +131,7 @@ class Checkpoints:
             "attempt": attempt,
             "files": sorted(parts, key=lambda part: str(part["name"])),
             "max_steps": self.settings.max_steps,
-            "workers": self.context.world,
+            "workers": self.context.processes,
             "threads": torch.get_num_threads(),
             "device": self.context.device.type,
             "micro_batch": self.settings.micro_batch,
@@ -186,7 +186,7 @@ class Checkpoints:
         reader.fs = files
 
         def verify() -> None:  # before anything is loaded: half a checkpoint must not overwrite the weights
-            for name in sorted(known)[self.context.rank :: self.context.world]:
+            for name in sorted(known)[self.context.process :: self.context.processes]:
                 files.verified(name)
 
         def load() -> None:

@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dataeng import stage
 from dataeng.recipe import Recipe
+from training.settings import Mesh
 
 _log = logging.getLogger("millrace")
 # feed(read, keys) yields read(key) for each key in order, reading ahead. `read` can be pickled.
@@ -38,10 +39,12 @@ class Context:
     recipe: Recipe
     name: str  # of the table; the step publishes ROOT/NAME
     config: Any
-    rank: int = 0
-    world: int = 1
+    rank: int = 0  # which part of each batch: ranks that split one model's tensors or rows have the same
+    world: int = 1  # parts of a batch
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    mesh: DeviceMesh | None = None  # one dimension "data", None in a single process
+    mesh: DeviceMesh | None = None  # of dimensions "replicate", "shard", "tensor"; None in a single process
+    process: int = 0  # this process among all
+    processes: int = 1
     feed: Feed = read_ahead
     report: Callable[[dict[str, Any]], None] | None = None  # told every step's row, on every rank (a sweep listens)
     checkpoint_fingerprint: str = ""  # set by begin()
@@ -53,12 +56,20 @@ class Context:
 
     @classmethod
     def distributed(cls, recipe: Recipe, name: str, feed: Feed = read_ahead, local_rank: int = 0) -> Context:
-        """The context of one rank; torch.distributed must be up (one rank of one is like ``single``)."""
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        rank = dist.get_rank() if world > 1 else 0
-        device = default_device(local_rank)
-        mesh = init_device_mesh(device.type, (world,), mesh_dim_names=("data",)) if world > 1 else None
-        return cls(recipe, name, recipe.step(name), rank, world, device, mesh, feed)
+        """The context of one process; torch.distributed must be up (one of one is like ``single``).
+
+        Neighbouring processes split tensors, then rows (``mesh.tensor``, ``mesh.context``), then shard and copy.
+        """
+        config, device = recipe.step(name), default_device(local_rank)
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        if processes == 1:
+            return cls(recipe, name, config, device=device, feed=feed)
+        layout: Mesh = getattr(config, "mesh", None) or Mesh()
+        shape, inner = layout.shape(processes, name), layout.context * layout.tensor
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
+        process = dist.get_rank()
+        parts = (process // inner, processes // inner, device, mesh, process, processes)
+        return cls(recipe, name, config, *parts, feed)
 
     @property
     def seed(self) -> int:
@@ -72,37 +83,47 @@ class Context:
 
     @property
     def first(self) -> bool:
-        """Whether this is rank 0, which writes what is written once."""
-        return self.rank == 0
+        """Whether this is process 0, which writes what is written once."""
+        return self.process == 0
+
+    @property
+    def copies(self) -> int:
+        """Processes that compute the same numbers, since they split a model's tensors between them."""
+        return self.mesh["tensor"].size() if self.mesh is not None else 1
+
+    @property
+    def averaged(self) -> int:
+        """Processes over which gradients are averaged."""
+        return self.processes // self.copies
 
     def log(self, message: str, *values: object) -> None:
-        """One line of log, from rank 0 only."""
+        """One line of log, from process 0 only."""
         if self.first:
             _log.info(f"{self.name}: {message}", *values)
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
-        if self.world == 1:
+        """Process 0's value, on every process."""
+        if self.processes == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, by rank, on every rank."""
-        if self.world == 1:
+        """Every rank's value, by rank, on every process."""
+        if self.processes == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.processes
         dist.all_gather_object(values, value)
-        return values
+        return values[:: self.processes // self.world]
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Each number summed over the ranks, in double precision."""
-        if self.world == 1:
+        """Each number summed over the ranks (and the parts of their rows), in double precision."""
+        if self.processes == 1:
             return [float(value) for value in values]
         numbers = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
-        return [float(value) for value in numbers.tolist()]
+        return [float(value) / self.copies for value in numbers.tolist()]
 
     def all_true(self, value: bool) -> bool:
         """Whether ``value`` holds on every rank."""
@@ -113,8 +134,8 @@ class Context:
         return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
-        if self.world > 1:
+        """Wait until every process is here."""
+        if self.processes > 1:
             dist.barrier()
 
     def begin(self, inputs: Sequence[dict[str, Any]]) -> stage.Attempt | None:

@@ -7,7 +7,27 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from dataeng.cli import UserError
 from dataeng.recipe import Table, runtime
+
+
+class Mesh(Table):
+    """How workers split a model and its batches: replicate × shard × context × tensor of them."""
+
+    replicate: int = Field(1, ge=1, description="Copies of the sharded model (HSDP), such as one a node")
+    shard: int | None = Field(None, ge=1, description="Workers over which FSDP shards; by default all that are left")
+    context: int = Field(1, ge=1, description="Workers that split a row's tokens")
+    tensor: int = Field(1, ge=1, description="Workers that split heads, inner layers and the vocabulary")
+
+    def shape(self, workers: int, where: str = "mesh") -> tuple[int, int, int]:
+        """Replicas, shards (each part of a row is one) and tensor parts; raises UserError where they do not fit."""
+        sharded = self.shard or max(workers // (self.replicate * self.context * self.tensor), 1)
+        if self.replicate * sharded * self.context * self.tensor != workers:
+            raise UserError(
+                f"{where}: mesh.replicate {self.replicate} x shard {self.shard or 'rest'} x context {self.context} "
+                f"x tensor {self.tensor} do not multiply to {workers} workers: set train.workers or [{where}.mesh]"
+            )
+        return self.replicate, sharded * self.context, self.tensor
 
 
 class TrainerConfig(Table):
@@ -35,6 +55,10 @@ class TrainerConfig(Table):
     epsilon: float = Field(1e-8, gt=0, description="AdamW's and LAMB's epsilon")
     clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Of matrix products; weights and sums stay fp32")
+    mesh: Mesh = runtime(Mesh.model_validate({}), description="How the workers split the model and its batches")
+    recompute: Literal["none", "selective", "full"] = runtime(
+        "none", description="Activations computed again in the backward pass: all but matrix products, or a block's all"
+    )
     compile: bool = runtime(False, description="Compile the model's blocks")
     checkpoint_every: int = runtime(100, ge=1, description="Steps between checkpoints")
     keep: int = runtime(2, ge=1, description="Checkpoints kept")

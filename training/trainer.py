@@ -164,7 +164,7 @@ class _Run:
             moved = {key: value.to(self.context.device, non_blocking=True) for key, value in batch.items()}
             with parallel.autocast(self.context, self.settings):
                 total, weight, logged = self.loss(self.model, moved)
-            (total * (self.context.world / step.weight)).backward()
+            (total * (self.context.averaged / step.weight)).backward()
             for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
                 value = value.detach().double().to(self.context.device)
                 totals[key] = totals[key] + value if key in totals else value

@@ -1,0 +1,128 @@
+"""One model, any layout of processes: the losses of one process, with unequal token counts and clipping."""
+
+import json
+import math
+import os
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from dataeng.cli import UserError
+from tests.training.test_trainer import unequal_rows
+from tests.training.tools import recipe_at
+from training import parallel, trainer
+from training.context import Context
+from training.data.order import rank_share
+from training.methods import pretrain
+from training.model.config import DecoderConfig
+from training.model.decoder import Decoder, init_weights
+from training.settings import Mesh, TrainerConfig
+
+SHAPE = {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "context": 32, "ffn": 64}
+STEPS = 20
+# Tests that share processes: starting them costs most.
+TWO = {
+    "shard": {},
+    "tensor-untied": {"mesh": {"tensor": 2}, "tied": False},
+    "muon-recompute": {"optimizer": "muon", "recompute": "full"},
+}
+THREE = {"shard-3": {}, "lamb-3": {"optimizer": "lamb"}}
+FOUR = {
+    "hybrid": {"mesh": {"replicate": 2}, "recompute": "selective"},
+    "tensor-and-shard": {"mesh": {"tensor": 2}},
+    "tensor-muon": {"mesh": {"tensor": 2}, "optimizer": "muon"},
+}
+ALL = {name: (world, case) for world, cases in ((2, TWO), (3, THREE), (4, FOUR)) for name, case in cases.items()}
+
+
+def settings_of(case):
+    values = {"max_steps": STEPS, "batch": 8, "learning_rate": 1e-2, "precision": "fp32", "clip": 0.5}
+    more = {name: case[name] for name in ("mesh", "optimizer", "recompute") if name in case}
+    return TrainerConfig(**values, checkpoint_every=1000, **more)
+
+
+def steps_of(context, size=2):
+    """Each rank's part of eight rows in micro-batches of two, as many on every rank."""
+    tokens, targets = unequal_rows()
+    weight = float((targets != -100).sum())
+    mine = list(rank_share(0, len(tokens), context.rank, context.world))
+    count = math.ceil(math.ceil(len(tokens) / context.world) / size)
+    blank = {"tokens": tokens[:1].clone(), "targets": torch.full_like(targets[:1], -100)}
+    rows = [{"tokens": tokens[at : at + 1], "targets": targets[at : at + 1]} for at in mine]
+    rows += [blank] * (count * size - len(rows))
+
+    def batches(position):
+        while True:
+            micro = [
+                {key: torch.cat([row[key] for row in rows[at : at + size]]) for key in rows[0]}
+                for at in range(0, count * size, size)
+            ]
+            position += len(tokens)
+            yield trainer.Step(micro, weight, position)
+
+    return batches
+
+
+def losses(root, name, case):
+    """The losses and norms of 20 steps."""
+    settings = settings_of(case)
+    context = Context.distributed(recipe_at(root, mesh=case.get("mesh", {})), "pretrain")
+    context.config, context.checkpoint_fingerprint = settings, name
+    shape = DecoderConfig(**SHAPE, tied=case.get("tied", True))
+    model = parallel.build(context, lambda: Decoder(shape, 50), settings, lambda made: init_weights(made, 0))
+    rows = []
+    context.report = rows.append
+    trainer.fit(context, model, steps_of(context), pretrain.loss, settings)
+    return [(row["loss"], row["norm"]) for row in rows]
+
+
+def _child(process, root, world, cases):
+    torch.set_num_threads(1)
+    store = f"file://{root}/store-{world}"
+    dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
+    for name, case in cases.items():
+        try:
+            found = losses(root, name, case)
+        except Exception as error:
+            raise RuntimeError(name) from error
+        if process == 0:
+            with open(os.path.join(root, f"{name}.json"), "w") as file:
+                json.dump(found, file)
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    root = str(tmp_path_factory.mktemp("layouts"))
+    for world, cases in ((2, TWO), (3, THREE), (4, FOUR)):
+        mp.spawn(_child, (root, world, cases), nprocs=world)
+    return root
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_any_layout_gives_the_losses_of_one_process(found, name, tmp_path):
+    _, case = ALL[name]
+    alone = {key: value for key, value in case.items() if key in ("optimizer", "tied")}
+    expected = torch.tensor(losses(str(tmp_path), "single", alone))
+    with open(os.path.join(found, f"{name}.json")) as file:
+        made = torch.tensor(json.load(file))
+    assert len(made) == STEPS
+    assert float(expected[0, 1]) > 0.5, "the gradient is clipped"
+    torch.testing.assert_close(made[:, 0], expected[:, 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "workers", "shape"),
+    [({}, 3, (1, 3, 1)), ({"replicate": 2, "tensor": 2}, 8, (2, 2, 2)), ({"context": 2, "shard": 2}, 4, (1, 4, 1))],
+)
+def test_the_mesh_takes_all_workers(mesh, workers, shape):
+    assert Mesh(**mesh).shape(workers) == shape
+
+
+@pytest.mark.parametrize(("mesh", "workers"), [({"tensor": 2}, 3), ({"shard": 2}, 3), ({"replicate": 4}, 2)])
+def test_a_mesh_that_does_not_multiply_to_the_workers_is_a_mistake(mesh, workers):
+    with pytest.raises(UserError, match=f"do not multiply to {workers} workers"):
+        Mesh(**mesh).shape(workers)
