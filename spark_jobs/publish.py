@@ -1,22 +1,20 @@
-"""Publish the corpus: sources mixed to their budgets, documents split into train, validation and test.
+"""Publish the corpus: groups mixed to their budgets, documents split into train, validation and test.
 
-Two passes over the text, nothing of it shuffled: sums by source, bucket, split and language first (at most
-65,536 rows a source, split and language), then every document placed by itself. A few numbers a source and
-language reach the driver.
+Two passes over the text, nothing of it shuffled unless an order is asked for: sums by group, bucket, split and
+language first (at most 65,536 rows a group, split and language), then every document placed by itself. A few
+numbers a group and language reach the driver.
 """
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dataeng.cli import Failure
 from dataeng.document import DOCUMENT
-from dataeng.publish import Config, card, mixture
+from dataeng.publish import Config, card, groups, mixture
 from dataeng.publish.mixture import Quota
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
@@ -24,30 +22,32 @@ from spark_jobs import stages
 from spark_jobs.scratch import Scratch, joined
 from spark_jobs.session import Engine, job
 
-log = logging.getLogger("millrace")
+Quotas = dict[str, Quota]
 
 
-def _quotas(sums: DataFrame, wanted: dict[str, float], available: dict[str, int]) -> dict[str, Quota]:
-    """Each source's quota: its cut is the bucket after the last whose running sum fits the rest."""
+SUMMED = ("documents", "units", "bytes")
+
+
+def _quotas(session: SparkSession, sums: DataFrame, wanted: dict[str, float], available: dict[str, int]) -> Quotas:
+    """Each group's quota: its cut is the bucket after the last whose running sum fits the rest."""
     parts = {name: mixture.copies_and_rest(units, available[name]) for name, units in wanted.items()}
-    rest = F.create_map(*(F.lit(value) for name, (_, rest) in parts.items() for value in (name, float(rest))))
-    buckets = sums.groupBy("source", "bucket").agg(F.sum("units").alias("units"))
-    running = F.sum("units").over(Window.partitionBy("source").orderBy("bucket"))
-    fitting = (
-        buckets.filter("units > 0").withColumn("running", running).filter(F.col("running") <= rest[F.col("source")])
-    )
-    cuts: dict[str, int] = dict(fitting.groupBy("source").agg(F.max("bucket") + 1).collect())
+    rests = session.createDataFrame([(name, rest) for name, (_, rest) in parts.items()], "group string, rest double")
+    buckets = sums.groupBy("group", "bucket").agg(F.sum("units").alias("units"))
+    running = F.sum("units").over(Window.partitionBy("group").orderBy("bucket"))
+    buckets = buckets.filter("units > 0").withColumn("running", running).join(F.broadcast(rests), "group")
+    cuts: dict[str, int] = dict(buckets.filter("running <= rest").groupBy("group").agg(F.max("bucket") + 1).collect())
     return {name: Quota(copies, cuts.get(name, 0)) for name, (copies, _) in parts.items()}
 
 
-def _totals(sums: DataFrame, quotas: dict[str, Quota]) -> list[dict[str, Any]]:
-    """By source, split and language: documents used, their units (copies counted) and their bytes."""
-    copies = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.copies)))
-    cut = F.create_map(*(F.lit(value) for name, quota in quotas.items() for value in (name, quota.cut)))
-    uses = copies[F.col("source")] + (F.col("bucket") < cut[F.col("source")]).cast("long")
-    used = sums.withColumn("uses", uses).filter("uses > 0").withColumn("units", F.col("units") * F.col("uses"))
-    columns = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
-    return [row.asDict() for row in used.groupBy("source", "split", "language").agg(*columns).collect()]
+def _totals(session: SparkSession, sums: DataFrame, quotas: Quotas) -> list[dict[str, Any]]:
+    """By group, source, split and language: documents used, their units (copies in train counted) and their bytes."""
+    rows = [(name, quota.copies, quota.cut) for name, quota in quotas.items()]
+    known = session.createDataFrame(rows, "group string, copies long, cut long")
+    uses = F.col("copies") + (F.col("bucket") < F.col("cut")).cast("long")
+    used = sums.join(F.broadcast(known), "group").withColumn("uses", uses).filter("uses > 0")
+    times = F.when(F.col("split") == "train", F.col("uses")).otherwise(1)
+    found = used.withColumn("units", F.col("units") * times).groupBy("group", "source", "split", "language")
+    return [row.asDict() for row in found.agg(*(F.sum(name).alias(name) for name in SUMMED)).collect()]
 
 
 def _rows(
@@ -55,28 +55,31 @@ def _rows(
 ) -> tuple[DataFrame, dict[str, Any]]:
     documents = stages.read_files(session, files, DOCUMENT.names)
     measured = stages.map_rows(
-        documents.select("id", "text", "source", "language", "metadata"),
+        documents.select("id", "text", "source", "language", "scores", "metadata"),
         partial(mixture.measure, config=config, seed=seed),
         mixture.MEASURED,
     )
-    by = [F.sum(name).alias(name) for name in ("documents", "units", "bytes")]
-    sums = scratch.keep(measured.groupBy("source", "bucket", "split", "language").agg(*by))
-    available: dict[str, int] = dict(sums.groupBy("source").agg(F.sum("units")).collect())
-    wanted = mixture.wanted_units(available, config)
-    quotas = _quotas(sums, wanted, available) if config.mixes() else {name: Quota() for name in available}
-    totals = _totals(sums, quotas)
-    size = sum(row["bytes"] for row in totals)
-    if size < config.minimum_bytes:
-        raise Failure(
-            f"publish: only {size:,} bytes of text remain, publish.minimum_bytes wants {config.minimum_bytes:,}"
-        )
-    splits = {name: sum(row["documents"] for row in totals if row["split"] == name) for name in config.kept_tables}
-    for name in (name for name in ("validation", "test") if getattr(config, name) and not splits[name]):
-        log.warning("publish: no document fell into %s: raise publish.%s", name, name)
-    details = {"bytes": size, "splits": splits, "sources": mixture.given(totals, wanted, config)}
-    details["languages"] = mixture.languages(totals, config)
+    by = [F.sum(name).alias(name) for name in SUMMED]
+    sums = scratch.keep(measured.groupBy("group", "source", "bucket", "split", "language").agg(*by))
+    available: dict[str, int] = dict(sums.groupBy("group").agg(F.sum("units")).collect())
+    targets = groups.targets(available, config)
+    wanted = {name: target.wanted for name, target in targets.items()}
+    quotas = _quotas(session, sums, wanted, available) if config.mixes() else {name: Quota() for name in available}
+    totals = _totals(session, sums, quotas)
+    details = mixture.details(totals, targets, available, config)
     place = partial(mixture.place_all, config=config, seed=seed, quotas=quotas)
-    return stages.map_rows(documents, place), details
+    if config.order is None:
+        return stages.map_rows(documents, place, mixture.schema_of(config)), details
+    return _ordered(documents, place, config), details
+
+
+def _ordered(documents: DataFrame, place: stages.Rows, config: Config) -> DataFrame:
+    """The splits' rows in the curriculum's order: file after file of a split, and inside each."""
+    score = F.col("scores")[config.order.score]  # type: ignore[union-attr]
+    score = F.when(~F.isnan(score), -score if config.order.descending else score)  # type: ignore[union-attr]
+    by = [score.asc_nulls_last(), F.col("id")]
+    placed = stages.map_rows(documents.orderBy(*by), place, mixture.schema_of(config))
+    return placed.sortWithinPartitions("table", *by)  # what writes a folder a table sorts by `table` alone otherwise
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:

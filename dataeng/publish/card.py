@@ -80,7 +80,7 @@ def text(root: str, manifest: Manifest, config: Config, stages: Sequence[Publish
     lines += [f"{manifest.counts.get('kept', 0):,} documents, {details.get('bytes', 0):,} bytes of text.", ""]
     lines += _table(["split", "documents"], [[s, manifest.tables[s].rows] for s in config.kept_tables])
     sources = details.get("sources", {})
-    rows = [[source, facts["documents"], facts["tokens"], facts["asked"]] for source, facts in sources.items()]
+    rows = [[source, facts["documents"], facts["tokens"], facts.get("asked", "")] for source, facts in sources.items()]
     lines += ["## Sources", "", *_table(["source", "documents", "tokens (estimated)", "tokens asked for"], rows)]
     languages = details.get("languages", {})
     rows = [[code, facts["documents"], facts["tokens"]] for code, facts in languages.items()]

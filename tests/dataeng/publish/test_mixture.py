@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dataeng.cli import UserError
 from dataeng.document import Document, to_batch, to_row
 from dataeng.publish import Config
+from dataeng.publish.groups import Target, targets
 from dataeng.publish.mixture import (
     BUCKETS,
     Quota,
@@ -20,7 +21,6 @@ from dataeng.publish.mixture import (
     measure,
     place,
     split_of,
-    wanted_units,
 )
 from dataeng.recipe import Recipe
 
@@ -66,18 +66,19 @@ def test_a_cluster_stays_in_its_split_whoever_survives() -> None:
         ({"weights": {"books": 1, "crawl": 1}, "maximum_repetitions": 4}, {"books": 400.0, "crawl": 400.0}),
         ({"weights": {"books": 0, "crawl": 2}}, {"books": 0.0, "crawl": 900.0}),
         ({"tokens": {"books": 10, "crawl": 50}}, {"books": 40.0, "crawl": 200.0}),
-        ({"tokens": {"books": 100, "crawl": 50}}, {"books": 100.0, "crawl": 200.0}),
-        ({"tokens": {"books": 40, "crawl": 50}, "maximum_repetitions": 1.5}, {"books": 150.0, "crawl": 200.0}),
+        ({"tokens": {"books": 100, "crawl": 50}, "short": "allow"}, {"books": 100.0, "crawl": 200.0}),
+        ({"tokens": {"books": 35, "crawl": 50}, "maximum_repetitions": 1.5}, {"books": 140.0, "crawl": 200.0}),
     ],
 )
 def test_wanted_units(settings: dict[str, Any], expected: dict[str, float]) -> None:
-    assert wanted_units({"books": 100, "crawl": 900}, Config(**settings)) == pytest.approx(expected)
+    found = targets({"books": 100, "crawl": 900}, Config(**settings))
+    assert {label: target.wanted for label, target in found.items()} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("asked", [{"books": 1}, {"books": 1, "crawl": 1, "code": 1}])
 def test_sources_and_shares_must_name_each_other(asked: dict[str, float]) -> None:
     with pytest.raises(UserError, match=r"publish\.weights.*(crawl|code)"):
-        wanted_units({"books": 100, "crawl": 900}, Config(weights=asked))
+        targets({"books": 100, "crawl": 900}, Config(weights=asked))
 
 
 @pytest.mark.parametrize(("wanted", "copies", "rest"), [(0, 0, 0), (30, 0, 30), (100, 1, 0), (250, 2, 50)])
@@ -106,9 +107,13 @@ def test_measures() -> None:
 
 
 def test_given_sums_over_splits() -> None:
-    totals = [{"source": "s", "split": n, "documents": 2, "units": 40, "bytes": 40} for n in ("train", "test")]
-    found = given(totals, {"s": 100.0, "t": 8.0}, Config())
-    assert found == {"s": {"documents": 4, "tokens": 20, "asked": 25}, "t": {"documents": 0, "tokens": 0, "asked": 2}}
+    more = {"group": "s", "source": "s", "language": "en"}
+    totals = [{**more, "split": n, "documents": 2, "units": 40, "bytes": 40} for n in ("train", "test")]
+    found = given(totals, {"s": Target(100.0, 90.0), "t": Target(8.0, 8.0)}, {"s": 120, "t": 40}, Config())
+    assert found == {
+        "s": {"documents": 4, "tokens": 20, "asked": 25, "available": 30},
+        "t": {"documents": 0, "tokens": 0, "asked": 2, "available": 10},
+    }
 
 
 @pytest.mark.parametrize(
