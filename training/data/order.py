@@ -6,6 +6,7 @@ No array of the data's size is kept. Step s takes global samples [g, g + B); a r
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,41 @@ def _pattern(weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         counts[place + 1] = counts[place]
         counts[place + 1, order[place]] += 1
     return order, counts
+
+
+class ByStep:
+    """A whole number that depends on the step: ``pieces`` are (first step, value), from step 0 on, ascending.
+
+    Read as a schedule of batches, it says at which global sample each step begins.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[int, int]]) -> None:
+        self.starts = [start for start, _ in pieces]
+        self.values = [value for _, value in pieces]
+        if not pieces or self.starts[0] != 0 or self.starts != sorted(set(self.starts)) or min(self.values) < 1:
+            raise ValueError(f"a schedule is of (step, value) from step 0 on, steps ascending, not {list(pieces)}")
+        self.positions = [0]
+        for index in range(len(pieces) - 1):
+            self.positions.append(
+                self.positions[-1] + (self.starts[index + 1] - self.starts[index]) * self.values[index]
+            )
+
+    def at(self, step: int) -> int:
+        """The value of a step."""
+        return self.values[bisect_right(self.starts, step) - 1]
+
+    def position(self, step: int) -> int:
+        """The sum of the values of all earlier steps: the global sample that a step begins with."""
+        piece = bisect_right(self.starts, step) - 1
+        return self.positions[piece] + (step - self.starts[piece]) * self.values[piece]
+
+    def step(self, position: int) -> int:
+        """The step that begins with a global sample; raises ValueError where none does."""
+        piece = bisect_right(self.positions, position) - 1
+        steps, rest = divmod(position - self.positions[piece], self.values[piece])
+        if rest:
+            raise ValueError(f"no step begins with the global sample {position}")
+        return self.starts[piece] + steps
 
 
 def rank_share(start: int, batch: int, rank: int, world: int) -> range:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataeng.tokens.shards import Stream
 from training.context import Context
-from training.data.order import Mixture, rank_share, sample_of
+from training.data.order import ByStep, Mixture, rank_share, sample_of
 from training.trainer import Batch, Step
 
 _CHUNK_BYTES = 8 << 20
@@ -29,7 +29,7 @@ class Plan:
     seed: int
     window: int
     sample_tokens: int
-    batch: int
+    batch: ByStep
     rank: int
     world: int
 
@@ -38,14 +38,14 @@ class Plan:
         name, ordinal = self.mixture.at(g)
         return name, sample_of(self.seed, name, ordinal, self.streams[name].source.samples, self.window)
 
+    def share(self, step: int) -> range:
+        """The global samples of this rank in a step."""
+        return rank_share(self.batch.position(step), self.batch.at(step), self.rank, self.world)
+
     def read(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
-        """This rank's samples (n, S + 1) of ``steps`` steps from position ``start`` on; key = (start, steps)."""
-        start, steps = key
-        wanted = [
-            self.where(g)
-            for step in range(steps)
-            for g in rank_share(start + step * self.batch, self.batch, self.rank, self.world)
-        ]
+        """This rank's samples (n, S + 1) of some steps; key = (the first of them, how many)."""
+        first, steps = key
+        wanted = [self.where(g) for step in range(first, first + steps) for g in self.share(step)]
         tokens = np.empty((len(wanted), self.sample_tokens + 1), np.int64)
         for name, stream in self.streams.items():
             rows = [row for row, (source, _) in enumerate(wanted) if source == name]
@@ -54,62 +54,83 @@ class Plan:
         return {"tokens": tokens}
 
 
-def rows_of(tokens: np.ndarray, row_tokens: int) -> Tensor:
-    """Samples (n, S + 1) cut into rows (n · S/L, L + 1); the last token of one row is the first of the next."""
-    count, width = tokens.shape
-    pieces = [tokens[:, at : at + row_tokens + 1] for at in range(0, width - 1, row_tokens)]
-    return torch.from_numpy(np.stack(pieces, 1).reshape(count * len(pieces), row_tokens + 1))
+@dataclass(frozen=True)
+class Rows:
+    """How samples become rows of a micro-batch."""
+
+    sample_tokens: int
+    samples: int  # that a worker takes at once
+    end: int | None  # the token that ends a document; None: rows are one text, whatever is in them
+
+    def cut(self, tokens: np.ndarray, row_tokens: int) -> Tensor:
+        """Samples (n, S + 1) as rows (n · S/L, L + 1); the last token of one row is the first of the next."""
+        pieces = [tokens[:, at : at + row_tokens + 1] for at in range(0, self.sample_tokens, row_tokens)]
+        return torch.from_numpy(np.stack(pieces, 1).reshape(len(tokens) * len(pieces), row_tokens + 1))
+
+    def micro(self, tokens: np.ndarray, row_tokens: int, most: int) -> list[Batch]:
+        """Samples as micro-batches, as many as a rank with ``most`` samples needs."""
+        rows_a_sample = self.sample_tokens // row_tokens
+        rows_RL = self.cut(tokens, row_tokens)
+        return micro_batches(rows_RL, self.samples * rows_a_sample, -(-most // self.samples), self.end)
 
 
-def micro_batches(rows_RL: Tensor, size: int, count: int) -> list[Batch]:
-    """Rows cut into ``count`` micro-batches of ``size`` rows; one that is short is filled up by ignored rows."""
+def documents(tokens_RL: Tensor, end: int) -> dict[str, Tensor]:
+    """Positions, counted from each document's start, and the documents' numbers (``segments``), both (R, L).
+
+    ``end`` is its document's last token. Nothing where no row holds two documents: causal attention is enough.
+    """
+    begins_RL = torch.zeros_like(tokens_RL)
+    begins_RL[:, 1:] = tokens_RL[:, :-1] == end
+    if not begins_RL.any():
+        return {}
+    places_L = torch.arange(tokens_RL.shape[1])
+    positions_RL = places_L - (begins_RL * places_L).cummax(1).values
+    return {"positions": positions_RL, "segments": begins_RL.cumsum(1) + 1}
+
+
+def micro_batches(rows_RL: Tensor, size: int, count: int, end: int | None = None) -> list[Batch]:
+    """Rows (R, L + 1) cut into ``count`` micro-batches of ``size`` rows, the last filled up by ignored rows.
+
+    With ``end``, rows of several documents say where each begins.
+    """
     batches = []
     for index in range(count):
         part = rows_RL[index * size : (index + 1) * size]
         filler = torch.zeros(size - len(part), rows_RL.shape[1], dtype=rows_RL.dtype)
         targets = torch.cat((part[:, 1:], filler[:, 1:] + IGNORED))
-        batches.append({"tokens": torch.cat((part, filler))[:, :-1].contiguous(), "targets": targets.contiguous()})
+        tokens = torch.cat((part, filler))[:, :-1].contiguous()
+        batch = {"tokens": tokens, "targets": targets.contiguous()}
+        batches.append(batch | (documents(tokens, end) if end is not None else {}))
     return batches
 
 
-def micro_count(samples: int, rows_a_sample: int, size: int, world: int) -> int:
-    """The micro-batches that every rank runs for a batch of ``samples``: those of the fullest rank."""
-    most = max(len(rank_share(0, samples, rank, world)) for rank in range(world))
-    return -(-most * rows_a_sample // size)
+def fullest(samples: int, world: int) -> int:
+    """The samples of the rank that has most of a batch; the others run as many micro-batches."""
+    return -(-samples // world)
 
 
-def batches(context: Context, plan: Plan, row_tokens: int, position: int, steps: int) -> Iterator[Step]:
-    """The steps from ``position`` on, samples read ahead in chunks of some steps."""
-    settings = context.config
-    bytes_a_step = 8 * (plan.sample_tokens + 1) * -(-plan.batch // context.world)
+def batches(
+    context: Context, plan: Plan, rows: Rows, row_tokens: ByStep, position: int, max_steps: int
+) -> Iterator[Step]:
+    """The steps from a position on up to ``max_steps``, samples read ahead in chunks of some steps."""
+    begin = plan.batch.step(position)
+    if begin >= max_steps:
+        return
+    bytes_a_step = 8 * (plan.sample_tokens + 1) * fullest(max(plan.batch.values), plan.world)
     chunk = min(64, max(1, _CHUNK_BYTES // bytes_a_step))
-    rows_a_sample = plan.sample_tokens // row_tokens
-    count = micro_count(plan.batch, rows_a_sample, settings.micro_batch, context.world)
-    keys = [(position + done * plan.batch, min(chunk, steps - done)) for done in range(0, steps, chunk)]
-    for (start, width), value in zip(keys, context.feed(plan.read, keys), strict=True):
+    keys = [(step, min(chunk, max_steps - step)) for step in range(begin, max_steps, chunk)]
+    for (first, width), value in zip(keys, context.feed(plan.read, keys), strict=True):
         used = 0
-        for step in range(width):
-            begin = start + step * plan.batch
-            mine = len(rank_share(begin, plan.batch, plan.rank, plan.world))
-            rows = rows_of(value["tokens"][used : used + mine], row_tokens)
+        for step in range(first, first + width):
+            mine, batch = len(plan.share(step)), plan.batch.at(step)
+            tokens = value["tokens"][used : used + mine]
             used += mine
-            yield Step(
-                micro_batches(rows, settings.micro_batch, count),
-                float(plan.batch * plan.sample_tokens),
-                begin + plan.batch,
-            )
-
-
-def sample_ids(plan: Plan, position: int, steps: int) -> list[list[tuple[str, int]]]:
-    """For each of the steps, the samples that this plan's rank takes."""
-    return [
-        [plan.where(g) for g in rank_share(position + step * plan.batch, plan.batch, plan.rank, plan.world)]
-        for step in range(steps)
-    ]
+            micro = rows.micro(tokens, row_tokens.at(step), fullest(batch, plan.world))
+            yield Step(micro, float(batch * plan.sample_tokens), plan.batch.position(step + 1))
 
 
 def validation_rows(
-    context: Context, streams: dict[str, Stream], sample_tokens: int, row_tokens: int, limit: int
+    context: Context, streams: dict[str, Stream], rows: Rows, row_tokens: int, limit: int
 ) -> list[Batch]:
     """This rank's micro-batches of at most ``limit`` samples, taken from all sources in turn, in their order."""
     chosen: list[tuple[str, int]] = []
@@ -117,9 +138,6 @@ def validation_rows(
         chosen += [(name, ordinal) for name, stream in streams.items() if ordinal < stream.source.samples]
     chosen = chosen[:limit]
     mine = [chosen[index] for index in context.share(len(chosen))]
-    parts: Sequence[Any] = [streams[name].samples([index], sample_tokens) for name, index in mine]
-    tokens = np.concatenate(parts) if parts else np.empty((0, sample_tokens + 1), np.int64)
-    size = context.config.micro_batch
-    count = micro_count(len(chosen), sample_tokens // row_tokens, size, context.world)
-    rows = rows_of(tokens, row_tokens) if len(tokens) else torch.empty(0, row_tokens + 1, dtype=torch.int64)
-    return micro_batches(rows, size, count)
+    parts: Sequence[Any] = [streams[name].samples([index], rows.sample_tokens) for name, index in mine]
+    tokens = np.concatenate(parts) if parts else np.empty((0, rows.sample_tokens + 1), np.int64)
+    return rows.micro(tokens, row_tokens, fullest(len(chosen), context.world))

@@ -100,10 +100,9 @@ def perplexity(context: Context, model: nn.Module, tokens: str) -> float | None:
     manifest = stage.need_manifest(context.recipe.root, tokens, context.name)
     layout = Layout.model_validate(manifest.details)
     streams = open_split(stage.folder_of(context.recipe.root, tokens), manifest.details, "test")
-    width = layout.sample_tokens
-    rows = stream.validation_rows(context, streams, width, width, config.perplexity_samples)
+    rows = pretrain.rows_of(context.recipe, layout, config.micro_batch, False, context.name)
     sums = [0.0, 0.0]
-    for batch in rows:
+    for batch in stream.validation_rows(context, streams, rows, layout.sample_tokens, config.perplexity_samples):
         total, weight, _ = pretrain.loss(model, {key: value.to(context.device) for key, value in batch.items()})
         sums = [sums[0] + float(total), sums[1] + float(weight)]
     loss, count = context.total(sums)

@@ -6,21 +6,21 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dataeng import stage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.settings import TrainerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.context import Context
-    from training.data.stream import Plan
+    from training.data.stream import Plan, Rows
     from training.trainer import Batch
 
 
@@ -36,18 +36,47 @@ class Interval(BaseModel):
 class Config(TrainerConfig):
     """What to train on, and the model; the rest is every trainer's."""
 
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     data: str = Field("tokens", description="The stage whose token shards are read")
-    model: DecoderConfig = Field(DecoderConfig.model_validate({}), description="The decoder's shape")
+    model: ModelConfig = Field(ModelConfig.model_validate({}), description="The decoder's shape")
+    batch_schedule: list[tuple[int, int]] = Field(
+        [], description="Batches other than `batch` from a step on: pairs of step and samples"
+    )
     row_tokens: int | None = Field(
         None, ge=8, description="Tokens of a row (L), a divisor of sample_tokens; its default"
+    )
+    row_schedule: list[tuple[int, int]] = Field(
+        [], description="Other row_tokens from a step on: pairs of step and tokens (arXiv:2108.06084)"
+    )
+    join_documents: bool = Field(
+        False, description="Whether a row is one text; else tokens attend only to their own document's"
     )
     window: int = Field(256, ge=1, description="Neighbouring samples that are shuffled together and read at once")
     mixture: list[Interval] = Field(
         [], description="Sources by weight; by default each source in proportion to its size"
     )
     validation_samples: int = runtime(128, ge=1, description="Samples of the split `validation` that are looked at")
+
+    @model_validator(mode="after")
+    def _schedules_ascend(self) -> Config:
+        for name in ("batch_schedule", "row_schedule"):
+            pairs = getattr(self, name)
+            steps = [step for step, _ in pairs]
+            if steps != sorted(set(steps)) or any(step < 1 or value < 1 for step, value in pairs):
+                raise ValueError(f"{name}: pairs of (step, value) from step 1 on, steps ascending, not {pairs}")
+        starts = [interval.start for interval in self.mixture]
+        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
+            raise ValueError(f"mixture: the intervals begin at 0 and ascend; these begin at {starts}")
+        for interval in self.mixture:
+            if min(interval.weights.values(), default=0.0) < 0 or not sum(interval.weights.values()) > 0:
+                raise ValueError(f"mixture: weights are at least 0, one of them more: {interval.weights}")
+        return self
+
+    def widths(self, sample_tokens: int) -> list[tuple[int, int]]:
+        """The tokens of a row from which step on, for samples of ``sample_tokens``."""
+        return [(0, self.row_tokens or sample_tokens), *self.row_schedule]
 
 
 def _layout(recipe: Recipe, name: str) -> tuple[str, Layout, dict[str, Any]]:
@@ -75,16 +104,18 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
             f"{name}: the shards in {folder} were made with another tokenizer than the one published now: "
             "run `tokens` again"
         )
-    row = config.row_tokens or layout.sample_tokens
-    if layout.sample_tokens % row:
-        raise UserError(
-            f"{recipe.path}: {name}.row_tokens = {row}: must divide tokens.sample_tokens = {layout.sample_tokens}"
-        )
-    if row > config.model.context:
-        raise UserError(
-            f"{recipe.path}: {name}.model.context = {config.model.context}: rows are {row} tokens long: "
-            f"raise it, or set {name}.row_tokens"
-        )
+    for index, (_, row) in enumerate(config.widths(layout.sample_tokens)):
+        key = f"{name}.row_schedule" if index else f"{name}.row_tokens"
+        if row < 8 or layout.sample_tokens % row:
+            raise UserError(
+                f"{recipe.path}: {key} = {row}: must divide tokens.sample_tokens = {layout.sample_tokens}, and be "
+                "at least 8"
+            )
+        if row > config.model.context:
+            raise UserError(
+                f"{recipe.path}: {name}.model.context = {config.model.context}: rows are {row} tokens long: "
+                f"raise it, or set {key}"
+            )
     known = {source for source, s in layout.splits.get("train", {}).items() if s.samples}
     unknown = {source for interval in config.mixture for source in interval.weights} - known
     if unknown:
@@ -96,8 +127,8 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
 
 def plan_of(context: Context) -> Plan:
     """Which samples this rank takes, and where they stand."""
+    from training.data.order import ByStep, Mixture
     from training.data.order import Interval as Weights
-    from training.data.order import Mixture
     from training.data.stream import Plan
 
     config: Config = context.config
@@ -111,7 +142,7 @@ def plan_of(context: Context) -> Plan:
         context.seed,
         config.window,
         layout.sample_tokens,
-        config.batch,
+        ByStep([(0, config.batch), *config.batch_schedule]),
         context.rank,
         context.world,
     )
@@ -123,17 +154,29 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tens
 
     from training.data.stream import IGNORED
 
-    logits_BLV, targets_BL = model(batch["tokens"]), batch["targets"]
+    logits_BLV = model(batch["tokens"], positions_BL=batch.get("positions"), segments_BL=batch.get("segments"))
+    targets_BL = batch["targets"]
     total = F.cross_entropy(
         logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum"
     )
     return total, (targets_BL != IGNORED).sum(), {}
 
 
+def rows_of(recipe: Recipe, layout: Layout, micro_batch: int, join_documents: bool, wanted_by: str) -> Rows:
+    """How samples of a stage of tokens become rows."""
+    from dataeng.tokens import chat
+    from training.data.stream import Rows
+
+    path = tokenizer_step.path_of(recipe.root, layout.tokenizer, wanted_by)
+    end = None if join_documents else chat.token_id(tokenizer_step.load(path), chat.END_OF_TEXT)
+    return Rows(layout.sample_tokens, micro_batch, end)
+
+
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
     from training import huggingface, parallel
     from training.data import stream
+    from training.data.order import ByStep
     from training.model.decoder import Decoder, init_weights
     from training.trainer import fit
 
@@ -143,7 +186,8 @@ def run(context: Context) -> None:
     config: Config = context.config
     folder, layout, details = _layout(context.recipe, context.name)
     path = tokenizer_step.path_of(context.recipe.root, layout.tokenizer, context.name)
-    row = config.row_tokens or layout.sample_tokens
+    rows = rows_of(context.recipe, layout, config.micro_batch, config.join_documents, context.name)
+    widths = ByStep(config.widths(layout.sample_tokens))
     model = parallel.build(
         context, lambda: Decoder(config.model, layout.vocabulary), config, lambda made: init_weights(made, context.seed)
     )
@@ -158,7 +202,7 @@ def run(context: Context) -> None:
     )
     plan = plan_of(context)
     held_back = stream.validation_rows(
-        context, open_split(folder, details, "validation"), layout.sample_tokens, row, config.validation_samples
+        context, open_split(folder, details, "validation"), rows, max(widths.values), config.validation_samples
     )
 
     def validate(made: nn.Module) -> dict[str, float]:
@@ -173,7 +217,7 @@ def run(context: Context) -> None:
     result = fit(
         context,
         model,
-        lambda position: stream.batches(context, plan, row, position, config.max_steps - position // config.batch),
+        lambda position: stream.batches(context, plan, rows, widths, position, config.max_steps),
         loss,
         config,
         validate,
