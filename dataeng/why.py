@@ -96,7 +96,9 @@ def _facts(row: dict[str, Any], stage: Published, with_scores: bool) -> list[str
     if row.get("language") and stage.manifest.tables:
         facts.append(f"language {row['language']} ({_number(row.get('language_score'))})")
     metadata = row.get("metadata") or {}
-    facts += [f"{key} {value}" for key, value in metadata.items() if key.startswith("masked.") and value != "0"]
+    facts += [
+        f"{key} {value}" for key, value in metadata.items() if key.startswith(("masked.", "cut.")) and value != "0"
+    ]
     scores = (row.get("scores") or {}) if with_scores else {}
     facts += [f"{key} {_number(value)}" for key, value in scores.items()]
     return facts

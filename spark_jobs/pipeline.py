@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
-from spark_jobs import decontaminate, dedup, extract, filter, ingest, publish
+from spark_jobs import decontaminate, dedup, extract, filter, ingest, passages, publish
 from spark_jobs.session import Engine, job
 
 STEPS = (
@@ -13,6 +13,7 @@ STEPS = (
     ("filter", filter.step),
     ("decontaminate", decontaminate.step),
     ("dedup", dedup.step),
+    ("passages", passages.step),
     ("publish", publish.step),
 )
 
