@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dataeng import stage
 from dataeng.recipe import Recipe
 from training.settings import Mesh
+from training.spread import Spread
 
 _log = logging.getLogger("millrace")
 # feed(read, keys) yields read(key) for each key in order, reading ahead. `read` can be pickled.
@@ -45,6 +47,7 @@ class Context:
     mesh: DeviceMesh | None = None  # of dimensions "replicate", "shard", "tensor"; None in a single process
     process: int = 0  # this process among all
     processes: int = 1
+    spread: Spread | None = None  # this process's part of its rows, where those are split (mesh.context)
     feed: Feed = read_ahead
     report: Callable[[dict[str, Any]], None] | None = None  # told every step's row, on every rank (a sweep listens)
     checkpoint_fingerprint: str = ""  # set by begin()
@@ -68,7 +71,8 @@ class Context:
         shape, inner = layout.shape(processes, name), layout.context * layout.tensor
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
         process = dist.get_rank()
-        parts = (process // inner, processes // inner, device, mesh, process, processes)
+        spread = _spread(layout, process, processes) if layout.context > 1 else None
+        parts = (process // inner, processes // inner, device, mesh, process, processes, spread)
         return cls(recipe, name, config, *parts, feed)
 
     @property
@@ -95,6 +99,11 @@ class Context:
     def averaged(self) -> int:
         """Processes over which gradients are averaged."""
         return self.processes // self.copies
+
+    def place(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch on this process's device: its part of the rows where those are split."""
+        moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        return self.spread.cut(moved) if self.spread else moved
 
     def log(self, message: str, *values: object) -> None:
         """One line of log, from process 0 only."""
@@ -156,6 +165,18 @@ class Context:
         extendable = self.config.model_copy(update={"max_steps": 0})
         self.checkpoint_fingerprint = stage.fingerprint(extendable, self.seed, list(inputs))
         return attempt if isinstance(attempt, stage.Attempt) else None
+
+
+def _spread(layout: Mesh, process: int, processes: int) -> Spread:
+    """This process's part of its rows; every process makes every group, as torch wants it."""
+    split = layout.context * layout.tensor
+    rows = [
+        [start + inner + layout.tensor * part for part in range(layout.context)]
+        for start in range(0, processes, split)
+        for inner in range(layout.tensor)
+    ]
+    group, _ = dist.new_subgroups_by_enumeration(rows)
+    return Spread(process // layout.tensor % layout.context, layout.context, group)
 
 
 def default_device(local_rank: int) -> torch.device:

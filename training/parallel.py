@@ -50,9 +50,10 @@ def build(
 
 def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Module:
     """Lay a model (in place) over the context's processes: tensors split, blocks recomputed, compiled, sharded."""
-    if context.mesh is not None and context.mesh["tensor"].size() > 1:
-        for module in model.modules():
-            if isinstance(module, Decoder):
+    for module in model.modules():
+        if isinstance(module, Decoder):
+            module.spread = context.spread
+            if context.copies > 1 and context.mesh is not None:
                 tensor.split(module, context.mesh["tensor"])
     for module in model.modules():
         if isinstance(module, Block):

@@ -161,7 +161,7 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for index, batch in enumerate(step.micro):
             parallel.sync_gradients(self.model, index == len(step.micro) - 1)
-            moved = {key: value.to(self.context.device, non_blocking=True) for key, value in batch.items()}
+            moved = self.context.place(batch)
             with parallel.autocast(self.context, self.settings):
                 total, weight, logged = self.loss(self.model, moved)
             (total * (self.context.averaged / step.weight)).backward()

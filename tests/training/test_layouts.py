@@ -27,11 +27,14 @@ TWO = {
     "shard": {},
     "tensor-untied": {"mesh": {"tensor": 2}, "tied": False},
     "muon-recompute": {"optimizer": "muon", "recompute": "full"},
+    "context": {"mesh": {"context": 2}, "packed": True},
 }
 THREE = {"shard-3": {}, "lamb-3": {"optimizer": "lamb"}}
 FOUR = {
     "hybrid": {"mesh": {"replicate": 2}, "recompute": "selective"},
     "tensor-and-shard": {"mesh": {"tensor": 2}},
+    "context-and-tensor": {"mesh": {"tensor": 2, "context": 2}},
+    "context-and-shard": {"mesh": {"context": 2}, "packed": True},
     "tensor-muon": {"mesh": {"tensor": 2}, "optimizer": "muon"},
 }
 ALL = {name: (world, case) for world, cases in ((2, TWO), (3, THREE), (4, FOUR)) for name, case in cases.items()}
@@ -43,14 +46,18 @@ def settings_of(case):
     return TrainerConfig(**values, checkpoint_every=1000, **more)
 
 
-def steps_of(context, size=2):
-    """Each rank's part of eight rows in micro-batches of two, as many on every rank."""
+def steps_of(context, packed, size=2):
+    """Each rank's part of eight rows (of two documents each, if packed) in micro-batches of two, as many a rank."""
     tokens, targets = unequal_rows()
     weight = float((targets != -100).sum())
     mine = list(rank_share(0, len(tokens), context.rank, context.world))
     count = math.ceil(math.ceil(len(tokens) / context.world) / size)
     blank = {"tokens": tokens[:1].clone(), "targets": torch.full_like(targets[:1], -100)}
     rows = [{"tokens": tokens[at : at + 1], "targets": targets[at : at + 1]} for at in mine]
+    if packed:
+        places = torch.arange(tokens.shape[1])[None]
+        documents = {"segments": 1 + (places >= 7).long(), "positions": torch.where(places >= 7, places - 7, places)}
+        rows, blank = [row | documents for row in rows], blank | documents
     rows += [blank] * (count * size - len(rows))
 
     def batches(position):
@@ -74,7 +81,7 @@ def losses(root, name, case):
     model = parallel.build(context, lambda: Decoder(shape, 50), settings, lambda made: init_weights(made, 0))
     rows = []
     context.report = rows.append
-    trainer.fit(context, model, steps_of(context), pretrain.loss, settings)
+    trainer.fit(context, model, steps_of(context, case.get("packed", False)), pretrain.loss, settings)
     return [(row["loss"], row["norm"]) for row in rows]
 
 
@@ -105,7 +112,7 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("name", ALL)
 def test_any_layout_gives_the_losses_of_one_process(found, name, tmp_path):
     _, case = ALL[name]
-    alone = {key: value for key, value in case.items() if key in ("optimizer", "tied")}
+    alone = {key: value for key, value in case.items() if key in ("optimizer", "tied", "packed")}
     expected = torch.tensor(losses(str(tmp_path), "single", alone))
     with open(os.path.join(found, f"{name}.json")) as file:
         made = torch.tensor(json.load(file))

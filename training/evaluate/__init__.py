@@ -103,7 +103,7 @@ def perplexity(context: Context, model: nn.Module, tokens: str) -> float | None:
     rows = pretrain.rows_of(context.recipe, layout, config.micro_batch, False, context.name)
     sums = [0.0, 0.0]
     for batch in stream.validation_rows(context, streams, rows, layout.sample_tokens, config.perplexity_samples):
-        total, weight, _ = pretrain.loss(model, {key: value.to(context.device) for key, value in batch.items()})
+        total, weight, _ = pretrain.loss(model, context.place(batch))
         sums = [sums[0] + float(total), sums[1] + float(weight)]
     loss, count = context.total(sums)
     return math.exp(min(loss / count, 700.0)) if count else None

@@ -208,7 +208,7 @@ def run(context: Context) -> None:
     def validate(made: nn.Module) -> dict[str, float]:
         sums = [0.0, 0.0]
         for batch in held_back:
-            total, weight, _ = loss(made, {key: value.to(context.device) for key, value in batch.items()})
+            total, weight, _ = loss(made, context.place(batch))
             sums = [sums[0] + float(total), sums[1] + float(weight)]
         total_loss, tokens = context.total(sums)
         mean = total_loss / tokens if tokens else math.nan

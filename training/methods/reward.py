@@ -201,7 +201,7 @@ def validation(context: Context, model: nn.Module, micro: Sequence[Batch], measu
     """Loss and accuracy on held-back pairs, over all ranks."""
     sums = [0.0, 0.0, 0.0]
     for batch in micro:
-        total, weight, logged = measure(model, {key: value.to(context.device) for key, value in batch.items()})
+        total, weight, logged = measure(model, context.place(batch))
         sums = [a + float(b) for a, b in zip(sums, (total, weight, logged["accuracy"]), strict=True)]
     total_loss, count, right = context.total(sums)
     return {"validation_loss": total_loss / count, "validation_accuracy": right / count}

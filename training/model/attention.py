@@ -15,6 +15,7 @@ from training.model.cache import KVCache
 from training.model.config import ModelConfig
 from training.model.norms import RMSNorm
 from training.model.positions import rotate
+from training.spread import Spread
 
 # B batch, L tokens of a row, M keys that a query may see, D width, H heads, K key heads, E head width
 _FLEX_BLOCK = 128  # flex_attention's own block: rows that are no multiple of it take the exact mask
@@ -30,6 +31,7 @@ class View:
     bias: Tensor | None = None  # (B or 1, H, L, M), added to the scores (relative positions)
     cache: KVCache | None = None
     visible: int = 0  # slots of the cache that are looked at
+    spread: Spread | None = None  # where other processes hold the other tokens of the rows
 
 
 def exact_mask(
@@ -60,6 +62,15 @@ def row_mask(segments_BL: Tensor, causal: bool, window: int | None = None) -> Te
         return seen & ((key - query).abs() <= window // 2) if window else seen
 
     return create_block_mask(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
+
+
+def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -> Tensor:
+    """The causal mask (B, 1, L, M) of this process's tokens over all M of their rows."""
+    length = tokens_BL.shape[1] * spread.parts
+    here, every = (places.to(tokens_BL.device) for places in (spread.places(length), spread.all_places(length)))
+    if segments_BL is None:
+        segments_BL = torch.ones_like(tokens_BL[:1])
+    return exact_mask(here, every, segments_BL, spread.gather(segments_BL, 1), causal=True)
 
 
 @cache
@@ -115,6 +126,8 @@ class Attention(nn.Module):
         if view.cache is not None:
             k_BKLE, v_BKLE = view.cache.put(self.layer, k_BKLE, v_BKLE, view.visible)
             k_BKLE, v_BKLE = k_BKLE.to(q_BHLE.dtype), v_BKLE.to(q_BHLE.dtype)
+        if view.spread is not None:
+            k_BKLE, v_BKLE = view.spread.gather(k_BKLE, 2), view.spread.gather(v_BKLE, 2)
         mixed = attend(q_BHLE, k_BKLE, v_BKLE, view, self.scale)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return out

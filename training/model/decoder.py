@@ -8,12 +8,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from training.model.attention import View, exact_mask, row_mask
+from training.model.attention import View, exact_mask, row_mask, spread_mask
 from training.model.block import Block
 from training.model.cache import KVCache
 from training.model.config import ModelConfig
 from training.model.norms import norm_of
 from training.model.positions import rotary, sinusoids
+from training.spread import Spread
 
 # B batch, L tokens of a row, D width, V vocabulary
 
@@ -38,6 +39,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
+        self.spread: Spread | None = None  # set where rows are split over processes
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
         self.embed_positions = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
@@ -65,6 +67,8 @@ class Decoder(nn.Module):
         earlier calls are seen, those of this one added.
         """
         start = cache.filled if cache is not None else 0
+        if positions_BL is None and self.spread is not None:
+            raise ValueError("rows that are split over processes need the positions of this process's tokens")
         if positions_BL is None:
             positions_BL = torch.arange(start, start + tokens_BL.shape[1], device=tokens_BL.device)[None]
         view = self.view(tokens_BL, positions_BL, segments_BL, cache)
@@ -89,6 +93,8 @@ class Decoder(nn.Module):
             places = torch.arange(cache.filled, cache.filled + tokens_BL.shape[1], device=tokens_BL.device)
             slots = torch.arange(view.visible, device=tokens_BL.device)
             view.mask = exact_mask(places, slots, segments_BL, cache.segments_BM[:, : view.visible], causal=True)
+        elif self.spread is not None:
+            view.spread, view.mask = self.spread, spread_mask(self.spread, tokens_BL, segments_BL)
         elif segments_BL is not None:
             view.mask = row_mask(segments_BL, causal=True)
         return view
