@@ -9,6 +9,7 @@ from functools import partial
 
 from dataeng.extract import Config
 from dataeng.extract.captures import extract_file, input_entries, input_files
+from dataeng.extract.repeats import look
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
 from spark_jobs.reading import rows_of
@@ -21,7 +22,8 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
     config: Config = recipe.need("extract")
     files = input_files(recipe, config)
     inputs = input_entries(recipe, config, files)
-    make_rows = rows_of(engine, "extract", partial(extract_file, config=config))
+    find = partial(look, config=config) if config.once else None
+    make_rows = rows_of(engine, "extract", partial(extract_file, config=config), find)
     return sliced(engine, recipe, "extract", inputs, files, make_rows, from_captures=True)
 
 

@@ -20,6 +20,7 @@ from spark_jobs.session import Engine
 
 log = logging.getLogger("millrace")
 
+Made = DataFrame | tuple[DataFrame, dict[str, Any]]  # a slice's rows, and what its manifest has as ``details``
 Rows = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 _MEASURED_IN_DRIVER = 32  # files; more of them are measured by a Spark job
 
@@ -144,7 +145,7 @@ def sliced(
     name: str,
     inputs: Sequence[dict[str, Any]],
     files: Sequence[dict[str, Any]],
-    make_rows: Callable[[SparkSession, list[dict[str, Any]]], DataFrame],
+    make_rows: Callable[[SparkSession, list[dict[str, Any]]], Made],
     from_captures: bool = False,
 ) -> Manifest:
     """A per-document stage: files cut into slices, each published by itself; a rerun repeats none that is done.
@@ -170,7 +171,7 @@ def _slice(
     recipe: Recipe,
     attempt: Attempt,
     files: list[dict[str, Any]],
-    make_rows: Callable[[SparkSession, list[dict[str, Any]]], DataFrame],
+    make_rows: Callable[[SparkSession, list[dict[str, Any]]], Made],
     from_captures: bool,
 ) -> Manifest:
     print_of = stage.fingerprint(attempt.config, recipe.seed, files)
@@ -186,7 +187,9 @@ def _slice(
     session = engine.session()
     session.conf.set("spark.sql.shuffle.partitions", engine.partitions(sum(int(f["size"]) for f in files)))
     came = None if from_captures else ids_in(session, [str(file["path"]) for file in files])
-    return commit(session, part, make_rows(session, files), came)
+    made = make_rows(session, files)
+    frame, details = made if isinstance(made, tuple) else (made, {})
+    return commit(session, part, frame, came, details=details)
 
 
 def joined(

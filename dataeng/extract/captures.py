@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from dataeng import stage, storage, warc
 from dataeng.cli import UserError
@@ -30,18 +30,22 @@ _MAGIC = (b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"%PDF-", b"PK\x03\x04", b"\x1f\
 _REMEMBERED_BYTES = 64 << 20
 
 
+class Part(NamedTuple):
+    """A capture's part among those of equal contents: where their rows meet, and whether it is the one extracted."""
+
+    route: str
+    leads: bool
+
+
+Shared = Mapping[tuple[int, int], Part]  # by offset and index within one file
+
+
 class _Memory:
     """Results of pages already seen in this process, by their bytes: a pure function need not run twice."""
 
     def __init__(self) -> None:
         self.pages: dict[bytes, Page] = {}
         self.size = 0
-
-    def key(self, task: Task) -> bytes:
-        """What a page's result depends on, hashed."""
-        state = hashlib.blake2b(repr(task[1:]).encode(), digest_size=16)
-        state.update(task.body)
-        return state.digest()
 
     def put(self, key: bytes, page: Page) -> None:
         """Remember a page; all are forgotten when they take too much room."""
@@ -82,10 +86,49 @@ def _blocked(capture: Capture, config: Config) -> Page | None:
     return Page(None, says, verdict.rule, verdict.score, verdict.threshold, verdict.bound)
 
 
+def _digest(task: Task) -> bytes:
+    """What a page's result depends on, hashed."""
+    state = hashlib.blake2b(repr(task[1:]).encode(), digest_size=16)
+    state.update(task.body)
+    return state.digest()
+
+
+def key_of(capture: Capture, config: Config) -> str | None:
+    """What a capture's extraction depends on, hashed (BLAKE2b-128): its decoded bytes, charset and caps.
+
+    A digest that the record names has no say. None where nothing is extracted, and for the pages that are
+    compared with plain trafilatura, which count in their own file.
+    """
+    found = _wanted(capture, config)
+    if isinstance(found, Page) or found.check:
+        return None
+    return _digest(found).hex() + ("c" if capture.type == "conversion" else "")
+
+
+def own_metadata(capture: Capture) -> dict[str, str]:
+    """What a capture's metadata says besides its page's: of captures of equal contents each has its own (OWN)."""
+    if capture.type != "conversion":
+        return payload_digest(capture, message_of(capture))
+    languages = capture.headers.get("warc-identified-content-language")
+    return {"extract_path": "wet"} | ({"identified_language": languages} if languages else {})
+
+
+OWN = ("payload_digest", "payload_digest_named", "identified_language")
+
+
 def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     """A capture's main text, or the rule that drops it; cheap rules first."""
+    found = _wanted(capture, config)
+    if isinstance(found, Page):
+        return found
+    page = _remembered(worker, found)
+    return page._replace(metadata=page.metadata | own_metadata(capture))
+
+
+def _wanted(capture: Capture, config: Config) -> Page | Task:
+    """What is to be extracted, or the verdict that needs no extraction."""
     if capture.type == "conversion":
-        return _ready(capture, config, worker)
+        return _ready(capture, config)
     if blocked := _blocked(capture, config):
         return blocked
     message = message_of(capture)
@@ -105,28 +148,22 @@ def page_of(capture: Capture, config: Config, worker: Limited) -> Page:
     url = capture.url or "" if ":" in config.engine else ""
     caps = (config.nodes, config.depth, config.minimum_characters)
     wanted = (config.wanted(), config.language_least, config.model_path())
-    page = _remembered(worker, Task(body, content_type, *caps, config.engine, check, url, *wanted))
-    return page._replace(metadata=page.metadata | payload_digest(capture, message))
+    return Task(body, content_type, *caps, config.engine, check, url, *wanted)
 
 
-def _ready(capture: Capture, config: Config, worker: Limited) -> Page:
+def _ready(capture: Capture, config: Config) -> Page | Task:
     """The text of a conversion record, as WET files hold it: text already, and in UTF-8."""
     kind = capture.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("", "text/plain"):
         return Page(None, {"content_type": kind}, "content_type")
     if len(capture.block) > config.page_bytes:
         return Page(None, {"too_large": "bytes"}, "too_large", None, config.page_bytes, "max")
-    task = Task(capture.block, "text/plain; charset=utf-8", config.nodes, config.depth, config.minimum_characters)
-    page = _remembered(worker, task)
-    found = {"extract_path": "wet"}
-    if languages := capture.headers.get("warc-identified-content-language"):
-        found["identified_language"] = languages
-    return page._replace(metadata=page.metadata | found)
+    return Task(capture.block, "text/plain; charset=utf-8", config.nodes, config.depth, config.minimum_characters)
 
 
 def _remembered(worker: Limited, task: Task) -> Page:
     """The result of a task, from memory where an equal page was seen before."""
-    key = _memory.key(task)
+    key = _digest(task)
     if (page := _memory.pages.get(key)) is None:
         page = _run(worker, task)
         if page.rule not in stage.NONDETERMINISTIC:
@@ -182,17 +219,25 @@ def _damaged_row(damage: Damage, source: str) -> Row:
     return to_dropped(document, "extract", Verdict(False, "damaged"))
 
 
-def extract_file(path: str, name: str, config: Config, worker: Limited | None = None) -> Iterator[Row]:
-    """The rows of one capture file, ``name`` being its ``file``; last comes its row of table ``captures``."""
+def extract_file(
+    path: str, name: str, config: Config, worker: Limited | None = None, shared: Shared | None = None
+) -> Iterator[Row]:
+    """The rows of one capture file, ``name`` being its ``file``; last comes its row of table ``captures``.
+
+    A capture that ``shared`` leaves to another one gives a row without text, to be filled from that one's
+    (``repeats.fill``); its part there stands in the row's ``route`` and ``leads``.
+    """
     worker = worker or kept(_WORK, config.cpu_seconds, config.memory_bytes)
     counts = Counter({"captures": 0, "damaged": 0, "skipped": 0})
     agreements: list[float] = []
     for item in warc.read(path, name, config.record_bytes):
         if isinstance(item, Capture):
             counts["captures"] += 1
-            page = page_of(item, config, worker)
+            part = shared.get((item.offset, item.index)) if shared else None
+            page = Page(None, own_metadata(item)) if part and not part.leads else page_of(item, config, worker)
             agreements += [float(page.metadata["extract_agreement"])] if "extract_agreement" in page.metadata else []
-            yield row_of(item, page, config.source)
+            row = row_of(item, page, config.source)
+            yield row | part._asdict() if part else row
         elif isinstance(item, Damage):
             counts["damaged"] += 1
             yield _damaged_row(item, config.source)
