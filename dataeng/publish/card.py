@@ -5,17 +5,25 @@ It follows from the manifests alone, so whoever publishes the same corpus writes
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from dataeng import runs, stage, storage
-from dataeng.publish import Config
+import pyarrow as pa
+from pydantic import ValidationError
+
+from dataeng import recipe, runs, stage, storage
+from dataeng.document import DOCUMENT
+from dataeng.publish import Config, mixture
 from dataeng.runs import Published
 from dataeng.stage import Manifest
 
 NAME = "README.md"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGER = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
+_TYPES = {pa.string(): "string", pa.float64(): "float64", pa.int64(): "int64"}
 _COLUMNS = (
     ("id", "stable identifier: a hash of the capture's record id, or of the text's source and own id"),
     ("url, date, source", "where it was found, when, and the name of the source"),
@@ -32,12 +40,20 @@ def size_category(documents: int) -> str:
     return next((name for most, name in (*_SIZES, *_LARGER) if documents < most), "n>1B")
 
 
-def _front_matter(manifest: Manifest, config: Config) -> list[str]:
-    languages = [code for code in manifest.details.get("languages", {}) if len(code) in (2, 3)]
-    lines = ["---", f"license: {config.licence}", "task_categories:", "- text-generation"]
-    lines += ["language:", *(f"- {code}" for code in languages)] if languages else []
+def _front_matter(name: str, manifest: Manifest, config: Config) -> list[str]:
+    """The YAML that hubs and `datasets` read. The latter (5.2) knows no map columns: its list leaves them out."""
+    languages = [code for code in manifest.details.get("languages", {}) if re.fullmatch("[a-z]{2,3}", code)]
+    lines = ["---", f"pretty_name: {json.dumps(name)}", f"license: {config.licence}"]
+    lines += ["language:", *(f"- {json.dumps(code)}" for code in languages)] if languages else []  # no: false in YAML
+    lines += [f"multilinguality:\n- {'multi' if len(languages) > 1 else 'mono'}lingual"] if languages else []
+    lines += ["task_categories:", "- text-generation"]
     lines += ["size_categories:", f"- {size_category(manifest.counts.get('kept', 0))}"]
-    lines += ["configs:", "- config_name: default", "  data_files:"]
+    columns = {field.name: _TYPES[field.type] for field in mixture.schema_of(config) if field.type in _TYPES}
+    columns = {column: kind for column, kind in columns.items() if column in DOCUMENT.names or column in config.columns}
+    lines += ["dataset_info:", "- config_name: default", "  features:"]
+    lines += [f"  - name: {column}\n    dtype: {kind}" for column, kind in columns.items()]
+    lines += ["configs:", "- config_name: default", "  columns:", *(f"  - {column}" for column in columns)]
+    lines += ["  data_files:"]
     for split in config.kept_tables:
         files = manifest.tables[split].files if split in manifest.tables else []
         lines += [f"  - split: {split}", "    path:", *(f"    - {file.path}" for file in files)] if files else []
@@ -73,20 +89,72 @@ def _limits(stages: Sequence[Published]) -> list[str]:
     return found
 
 
+def _parameters(stages: Sequence[Published]) -> list[list[Any]]:
+    """Step, key and value of all that decided what each step kept; no paths, nothing that only says how it ran."""
+    rows: list[list[Any]] = []
+    for one in stages:
+        for key, value in _flat(_results(one)):
+            rule = key.partition(".")[0]
+            unused = "rules" in one.manifest.config and rule not in one.manifest.config["rules"] and "." in key
+            if not unused and value not in (None, [], {}, "") and rule != "input" and not key.endswith("version"):
+                shown = value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)
+                rows.append([one.name, key, str(shown)[:200].replace("|", "\\|").replace("\n", " ")])
+    return rows
+
+
+def _results(one: Published) -> dict[str, Any]:
+    """The fields that changed a step's results, or all of its config where that is of another version."""
+    try:
+        config = importlib.import_module(recipe.home(one.manifest.stage) or "").Config(**one.manifest.config)
+        return dict(config.results())
+    except (ValidationError, ValueError, AttributeError, ImportError, recipe.KeyProblem):
+        return one.manifest.config
+
+
+def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in values.items():
+        inner = _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+        found += inner
+    return found
+
+
+def _mixture(manifest: Manifest, config: Config) -> list[str]:
+    """Tables of sources, languages and, where they are something else, groups: asked for and given."""
+    details = manifest.details
+    rows = [[source, *_used(facts), facts.get("asked", "")] for source, facts in details.get("sources", {}).items()]
+    lines = ["## Sources", "", *_table(["source", *_USED, "tokens asked for"], rows)]
+    rows = [[code, *_used(facts)] for code, facts in details.get("languages", {}).items()]
+    lines += ["## Languages", "", *_table(["language", *_USED], rows)]
+    if config.by == ["source"]:
+        return lines
+    rows = [[label, *_used(facts), facts["asked"], facts["available"]] for label, facts in details["groups"].items()]
+    head = ["/".join(config.by), *_USED, "tokens asked for", "tokens there"]
+    return [*lines, "## Groups", "", *_table(head, rows)]
+
+
+_USED = ("documents", "tokens (estimated)")
+
+
+def _used(facts: dict[str, Any]) -> list[int]:
+    return [facts["documents"], facts["tokens"]]
+
+
 def text(root: str, manifest: Manifest, config: Config, stages: Sequence[Published]) -> str:
     """The card of ``manifest`` (step `publish` under ``root``); ``stages`` are those that led to it, in order."""
     details, name = manifest.details, root.rstrip("/").rpartition("/")[2] or "corpus"
-    lines = [*_front_matter(manifest, config), f"# {name}", ""]
+    lines = [*_front_matter(name, manifest, config), f"# {name}", ""]
     lines += [f"{manifest.counts.get('kept', 0):,} documents, {details.get('bytes', 0):,} bytes of text.", ""]
     lines += _table(["split", "documents"], [[s, manifest.tables[s].rows] for s in config.kept_tables])
-    sources = details.get("sources", {})
-    rows = [[source, facts["documents"], facts["tokens"], facts.get("asked", "")] for source, facts in sources.items()]
-    lines += ["## Sources", "", *_table(["source", "documents", "tokens (estimated)", "tokens asked for"], rows)]
-    languages = details.get("languages", {})
-    rows = [[code, facts["documents"], facts["tokens"]] for code, facts in languages.items()]
-    lines += ["## Languages", "", *_table(["language", "documents", "tokens (estimated)"], rows)]
+    lines += _mixture(manifest, config)
     lines += ["## What was left out", "", *_table(["step", "rule", "documents"], _dropped(stages))]
-    lines += ["## Columns", "", *_table(["column", "what it holds"], _COLUMNS)]
+    lines += ["## How it was made", "", *_table(["step", "parameter", "value"], _parameters(stages))]
+    added = [(column, f"`{place}`") for column, place in config.columns.items()]
+    lines += ["## Columns", "", *_table(["column", "what it holds"], [*_COLUMNS, *added])]
+    if config.order:
+        side = "highest" if config.order.descending else "lowest"
+        order = f"The {side} `{config.order.score}` first: files by name, and rows in them, follow that order."
+        lines += ["## Order", "", order, ""]
     lines += ["## Known limits", "", *(f"- {limit}" for limit in _limits(stages)), ""]
     return "\n".join(lines)
 

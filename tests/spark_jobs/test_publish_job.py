@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
+import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import DatasetCard
 
 from dataeng import garbage, stage
-from dataeng.cli import Failure
+from dataeng.cli import Failure, UserError
 from dataeng.document import Document, digest, to_row
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
@@ -76,6 +81,90 @@ def test_a_scarce_source_is_repeated_in_train_only(spark, tmp_path, published, t
     assert not any("repeat" in row["metadata"] for row in table_rows(tmp_path, "publish", "validation"))
 
 
+def languages(documents: int = 240) -> list[dict[str, Any]]:
+    """Five of six in English, the others in Swahili; scored, but for every seventh; all with a title."""
+    rows = []
+    for k in range(documents):
+        scores = {} if k % 7 == 0 else {"quality": random.Random(k).randrange(10) / 10}
+        more = {"language": "sw" if k % 6 == 0 else "no", "source": "web", "scores": scores}
+        text = f"{k} habari ya asubuhi\n" * 5
+        rows.append(to_row(Document(id=digest(str(k)), text=text, metadata={"title": f"Title {k}", "x": "y"}, **more)))
+    return rows
+
+
+def in_order(root: Path, split: str) -> list[tuple[float, str]]:
+    """Score (10 without one, as those come last) and id of a split's rows, file after file by name."""
+    paths = sorted((root / "publish").glob(f"data/*/table={split}/*.parquet"), key=lambda path: path.name)
+    rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+    return [(dict(row["scores"]).get("quality", 10), row["id"]) for row in rows]
+
+
+ORDERED = {
+    "by": ["language"],
+    "language_alpha": 0.5,
+    "maximum_repetitions": 3,
+    "order": {"score": "quality"},
+    "columns": {"title": "metadata.title", "spam": "scores.quality"},
+}
+
+
+def test_groups_and_an_order_are_the_same_for_any_partitioning_and_reader(spark, tmp_path, published) -> None:
+    rows, found = languages(), []
+    spark.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
+    for partitions, files in ((1, 1), (5, 3)):
+        root = tmp_path / str(partitions)
+        published(root, "texts", rows, files)
+        manifest = run(root, partitions, validation=0.2, test=0.1, **ORDERED)
+        assert stage.verify(str(root), "publish") == []
+        orders = {name: in_order(root, name) for name in SPLITS}
+        assert all(order == sorted(order) for order in orders.values())
+        found.append((orders, manifest.details["groups"], {name: manifest.tables[name].hash for name in SPLITS}))
+        random.shuffle(rows)
+    spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
+    assert found[0] == found[1]
+    assert len(manifest.tables["train"].files) > 1
+    groups = found[0][1]
+    assert groups["sw"]["asked"] / groups["no"]["asked"] == pytest.approx(5**-0.5, rel=0.05)
+    assert groups["sw"]["documents"] == 40
+    assert 1.5 * groups["sw"]["available"] < groups["sw"]["tokens"] < groups["sw"]["asked"]  # repeated in train alone
+    assert groups["no"]["tokens"] <= groups["no"]["asked"] < groups["no"]["available"]
+    read_by_all(tmp_path / "5" / "publish", manifest, tmp_path / "cache")
+
+
+def read_by_all(folder: Path, manifest: Manifest, cache: Path) -> None:
+    """What pandas, DuckDB and `datasets` read of a published folder is what the manifest says."""
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(cache))
+    assert {name: len(split) for name, split in loaded.items()} == {name: manifest.tables[name].rows for name in SPLITS}
+    paths = [str(folder / file.path) for file in manifest.tables["train"].files]
+    frame = pd.concat(pd.read_parquet(path) for path in paths)
+    columns = ["id", "text", "language", "title"]
+    assert loaded["train"].to_pandas()[columns].to_dict("list") == frame[columns].to_dict("list")
+    query = "select id, text, language, metadata['title'], scores['quality'] from read_parquet(?)"
+    rows = duckdb.execute(query, [paths]).fetchall()
+    assert sorted(row[:4] for row in rows) == sorted(zip(*(frame[name] for name in columns), strict=True))
+    assert {row[0]: row[4] for row in rows} == {
+        row["id"]: row["spam"] for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
+    }
+
+
+def test_budgets_that_cannot_be_met_publish_nothing(spark, tmp_path, published) -> None:
+    published(tmp_path, "texts", corpus(20))
+    for settings in ({"tokens": {"a": 1e6, "b": 1}}, {"weights": {"a": 1}}, {"by": ["language"], "weights": {"en": 1}}):
+        with pytest.raises(UserError, match=r"^publish\.(tokens|weights): "):
+            run(tmp_path, **settings)
+    assert not [path for path in (tmp_path / "publish").rglob("*") if path.is_file()]
+
+
+def valid_front_matter(facts: dict[str, Any]) -> None:
+    """What hubs ask of a card's front matter, as far as it is checked without one."""
+    known = {"pretty_name", "license", "language", "multilinguality", "task_categories", "size_categories"}
+    assert set(facts) == known | {"dataset_info", "configs"}
+    lists: Sequence[str] = ("language", "multilinguality", "task_categories", "size_categories")
+    assert all(isinstance(item, str) for name in lists for item in facts[name])
+    assert [config["config_name"] for config in facts["configs"]] == ["default"]
+    assert [one["name"] for one in facts["dataset_info"][0]["features"]] == facts["configs"][0]["columns"]
+
+
 def test_too_little_text_is_a_failure_that_publishes_nothing(spark, tmp_path, published) -> None:
     published(tmp_path, "texts", corpus(20))
     with pytest.raises(Failure, match=r"only [\d,]+ bytes of text remain"):
@@ -96,7 +185,7 @@ def test_an_empty_split_is_said(spark, tmp_path, published, caplog) -> None:
 def test_the_card_beside_the_corpus_names_its_files_and_counts(spark, tmp_path, published) -> None:
     rows = corpus(60)
     for row in rows[:20]:
-        row["language"] = "de"
+        row["language"] = "no"
     published(tmp_path, "texts", rows, 2)
     manifest = run(tmp_path, validation=0.2, licence="cc-by-sa-4.0", weights={"a": 1, "b": 1})
     path = tmp_path / "publish" / "README.md"
@@ -111,8 +200,12 @@ def test_the_card_beside_the_corpus_names_its_files_and_counts(spark, tmp_path, 
         assert frame["text"].notna().all()
     languages = manifest.details["languages"]
     assert sum(found["documents"] for found in languages.values()) == manifest.counts["kept"]
-    assert facts["language"] == ["de"]
-    assert set(languages) == {"de", "unknown"}
+    assert facts["language"] == ["no"]  # a word that YAML takes for false
+    assert set(languages) == {"no", "unknown"}
+    valid_front_matter(facts)
+    data = DatasetCard(path.read_text()).data.to_dict()
+    assert {name: data[name] for name in facts} == facts
+    assert "| publish | weights.a | 1.0 |" in body
     assert f"| publish | mixture | {manifest.counts['dropped']} |" in body
     made = path.stat().st_mtime_ns
     run(tmp_path, validation=0.2, licence="cc-by-sa-4.0", weights={"a": 1, "b": 1})
