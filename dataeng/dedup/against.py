@@ -39,8 +39,9 @@ def earlier_runs(config: Config, own_root: str) -> list[Earlier]:
     wanted = config.parameters()
     for run in runs:
         found = run.manifest.details.get("parameters")
-        if found is None or "signatures" not in run.manifest.tables:
+        if not found or "signatures" not in run.manifest.tables:
             raise UserError(f"dedup.against: {run.root}/dedup has no table of signatures: run its dedup again")
+        found = {"hash_bits": 64} | found  # those published before the width could be chosen
         for key in sorted(wanted.keys() | found.keys()):
             if wanted.get(key) != found.get(key):
                 raise UserError(

@@ -43,4 +43,5 @@ def signature(values: Hashes, seed: int, count: int) -> Hashes:
 
 def bands(values: Hashes, config: Config) -> Hashes:
     """The band hashes of a set: two sets of Jaccard J share one with probability 1 - (1 - J^rows)^bands."""
-    return np.asarray(fold_bands(signature(values, config.hash_seed, config.bands * config.rows), config.rows))
+    found = fold_bands(signature(values, config.hash_seed, config.bands * config.rows), config.rows)
+    return np.asarray(found) >> np.uint64(64 - config.hash_bits)

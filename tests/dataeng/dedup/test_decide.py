@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
+from dataeng.cli import UserError
 from dataeng.dedup import Config
 from dataeng.dedup.decide import rank, verdict
 from dataeng.document import Document, to_row
+from dataeng.recipe import Recipe
 
 
 def row_of(**values: Any) -> dict[str, Any]:
@@ -59,9 +60,34 @@ def test_the_others_say_why(values: dict[str, Any], expected: tuple[object, ...]
 
 
 @pytest.mark.parametrize(
-    "values",
-    [{"keep": "newest"}, {"keep": "highest:"}, {"threshold": 0}, {"threshold": 1.5}, {"input": []}, {"band": 1}],
+    ("values", "problem"),
+    [
+        ({"keep": "newest"}, 'keep = "newest": must be longest, earliest or highest:SCORE'),
+        ({"keep": "highest:"}, 'keep = "highest:": must be longest, earliest or highest:SCORE'),
+        ({"threshold": 0}, "threshold = 0: input should be greater than 0"),
+        ({"threshold": -0.8}, "threshold = -0.8: input should be greater than 0"),
+        ({"threshold": 1.5}, "threshold = 1.5: input should be less than or equal to 1"),
+        ({"threshold": math.nan}, "threshold = NaN: input should be"),
+        ({"permutations": 128}, "permutations = 128 is not bands x rows = 14 x 8 = 112: change one of the three"),
+        ({"bands": 16, "rows": 8, "permutations": 112}, "permutations = 112 is not bands x rows = 16 x 8 = 128"),
+        ({"hash_bits": 16}, "hash_bits = 16: input should be 32 or 64"),
+        ({"input": []}, "input names no stage"),
+        ({"against": ["s3://b/a", "s3://b/a/"]}, "against names a run twice"),
+        ({"against": ["s3://b/a#1"]}, "must not hold #"),
+        ({"band": 1}, "band = 1: unknown key; allowed here: against, bands"),
+    ],
 )
-def test_bad_settings_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        Config(**values)
+def test_bad_settings_are_refused_in_one_line(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe("web.toml", "root", 0, {"dedup": values}).step("dedup")
+    assert str(caught.value).startswith("web.toml: dedup")
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stage_named_twice_is_read_once() -> None:
+    assert Config(input=["a", "b", "a"]).input == ["a", "b"]
+
+
+def test_written_permutations_change_nothing() -> None:
+    assert Config(permutations=112).results() == Config().results()

@@ -91,6 +91,14 @@ def test_signatures_have_not_changed() -> None:
     assert [int(value) for value in found[:2]] == GOLDEN
 
 
+def test_short_hashes_are_the_upper_halves_of_long_ones() -> None:
+    """So a band that is shared is shared at either width, and what is shared by chance alone is verified away."""
+    values = np.arange(1, 100, dtype=np.uint64)
+    found = bands(values, Config(hash_bits=32))
+    assert found.tolist() == (bands(values, Config()) >> np.uint64(32)).tolist()
+    assert Config(hash_bits=32).parameters() != Config().parameters()
+
+
 GOLDEN = [8962390745999799484, 12986736447093432531]
 
 
