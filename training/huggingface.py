@@ -1,14 +1,11 @@
-"""Hugging Face folders of the Llama format: what `transformers` and vLLM load, and what later steps start from."""
+"""Hugging Face folders: what `transformers` and vLLM load, and what later steps start from."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -16,115 +13,107 @@ from dataeng import stage, storage
 from dataeng.cli import UserError
 from dataeng.tokens import chat
 from dataeng.tokens.tokenizer import load as load_tokenizer
-from training import parallel
+from training import families, weights
 from training.context import Context
+from training.model.assemble import shapes
 from training.model.config import ModelConfig
 from training.trainer import Result
 
-_HEAD = "lm_head."
-_SCORE = "score."  # the head of a reward model
-
-
-def config_json(config: ModelConfig, vocabulary: int, ids: Mapping[str, int]) -> dict[str, Any]:
-    """``config.json``; ``ids`` are those of the end of a turn (`end`) and of padding (`pad`)."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": vocabulary,
-        "hidden_size": config.width,
-        "intermediate_size": config.inner,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.key_heads,
-        "head_dim": config.head_width,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.context,
-        "rope_theta": config.rope_theta,
-        "rms_norm_eps": config.norm_eps,
-        "tie_word_embeddings": config.tied,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": None,
-        "eos_token_id": ids["end"],
-        "pad_token_id": ids["pad"],
-        "torch_dtype": "float32",
-    }
-
-
-def decoder_config(values: Mapping[str, Any]) -> tuple[ModelConfig, int]:
-    """The decoder's shape and vocabulary from a ``config.json``; raises UserError for another architecture."""
-    if values.get("model_type") != "llama":
-        raise UserError(f"config.json: model_type {values.get('model_type')!r}: only llama is known")
-    theta = values.get("rope_theta") or (values.get("rope_parameters") or {}).get("rope_theta", 10_000.0)
-    config = ModelConfig(
-        layers=values["num_hidden_layers"],
-        width=values["hidden_size"],
-        heads=values["num_attention_heads"],
-        kv_heads=values.get("num_key_value_heads") or values["num_attention_heads"],
-        ffn=values["intermediate_size"],
-        context=values["max_position_embeddings"],
-        rope_theta=theta,
-        tied=bool(values.get("tie_word_embeddings", False)),
-        norm_eps=values["rms_norm_eps"],
-        dropout=0.0,
-    )
-    return config, int(values["vocab_size"])
-
-
-def _outer(name: str) -> str:
-    return name if name.startswith((_HEAD, _SCORE)) else f"model.{name}"
-
-
-def state_of(folder: str) -> dict[str, Tensor]:
-    """The weights of an export by the decoder's own names, in full."""
-    state = safetensors.torch.load(storage.read_bytes(storage.join(folder, "model.safetensors")))
-    return {name.removeprefix("model."): value for name, value in state.items()}
+_SCORE = "score.weight"  # the head of a reward model
 
 
 def read_config(folder: str) -> tuple[ModelConfig, int]:
-    """The decoder's shape and vocabulary of an export."""
-    return decoder_config(json.loads(storage.read_bytes(storage.join(folder, "config.json"))))
+    """The model and the vocabulary of a folder; raises UserError where it is none, or of another architecture."""
+    path = storage.join(folder, "config.json")
+    try:
+        values = json.loads(storage.read_bytes(path))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: has no config.json: name a published step, or a model's folder") from None
+    except ValueError:
+        raise UserError(f"{path}: is no JSON") from None
+    return families.model_config(values, path)
+
+
+def state_of(folder: str) -> weights.Own:
+    """The weights of a folder by our own names, each read when it is asked for."""
+    config, vocabulary = read_config(folder)
+    family = families.family_of(config)
+    names = [*shapes(config, vocabulary), _SCORE]
+    return weights.Own(weights.Stored(folder), names, lambda name: families.place(family, name))
+
+
+def check_weights(folder: str) -> None:
+    """Raise UserError where a folder's weights are not those of the model that its ``config.json`` describes."""
+    config, vocabulary = read_config(folder)
+    state = state_of(folder)
+    for name, shape in shapes(config, vocabulary).items():
+        if name not in state:
+            raise UserError(f"{folder}: the weights have no {name}: is config.json another model's?")
+        if state.shape(name) != shape:
+            raise UserError(
+                f"{folder}: {name} has the shape {state.shape(name)}, not {shape} as config.json says: "
+                "is it another model's?"
+            )
 
 
 def export_of(root: str, name: str, wanted_by: str) -> str:
-    """The export folder of a published training step; raises UserError where it is not published."""
+    """The folder of a published training step; raises UserError where it is not published."""
     stage.need_manifest(root, name, wanted_by)
     return storage.join(stage.folder_of(root, name), "export")
 
 
-def write(folder: str, state: Mapping[str, Tensor], config: ModelConfig, tokenizer_path: str) -> list[str]:
-    """Write an export; ``state`` holds a decoder's full weights by its own names. The paths come back.
-
-    The vocabulary is that of the embedding; a tied head is written once, as the embedding. With a
-    ``score.weight`` it is a reward model.
-    """
+def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str) -> dict[str, bytes]:
+    """The small files of an export by name."""
     tokenizer = load_tokenizer(tokenizer_path)
     ids = {"end": chat.token_id(tokenizer, chat.END), "pad": chat.token_id(tokenizer, chat.PAD)}
-    names = [name for name in state if not (config.tied and name.startswith(_HEAD))]
-    weights = {_outer(name): state[name].to(torch.float32).contiguous() for name in names}
     generation = {
         "eos_token_id": chat.stop_ids(tokenizer),
         "pad_token_id": ids["pad"],
         "do_sample": True,
         "temperature": 1.0,
     }
-    about = config_json(config, state["embed_tokens.weight"].shape[0], ids)
-    if any(name.startswith(_SCORE) for name in state):
-        about |= {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
-    texts = {
-        "config.json": about,
+    about = {
+        "config.json": families.config_json(config, vocabulary, ids, head),
         "generation_config.json": generation,
         "tokenizer_config.json": chat.tokenizer_config(config.context),
     }
-    for name, values in texts.items():
-        storage.write_bytes(storage.join(folder, name), (json.dumps(values, indent=2) + "\n").encode())
-    storage.write_bytes(storage.join(folder, "tokenizer.json"), storage.read_bytes(tokenizer_path))
-    with tempfile.TemporaryDirectory() as temporary:
-        local = Path(temporary, "model.safetensors")
-        safetensors.torch.save_file(weights, local, metadata={"format": "pt"})
-        storage.upload(local, storage.join(folder, local.name))
-    return [storage.join(folder, name) for name in (*texts, "tokenizer.json", "model.safetensors")]
+    files = {name: (json.dumps(values, indent=2) + "\n").encode() for name, values in about.items()}
+    return files | {"tokenizer.json": storage.read_bytes(tokenizer_path)}
+
+
+def write(
+    folder: str,
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    tokenizer_path: str,
+    first: bool = True,
+    shard_bytes: int = weights.SHARD_BYTES,
+) -> list[str]:
+    """Write an export; ``state`` holds a model's full weights by our own names. The paths come back.
+
+    The vocabulary is that of the embedding; a tied head is written once, as the embedding. With a
+    ``score.weight`` it is a reward model. Every process calls it, the ``first`` one writes.
+    """
+    vocabulary = state["embed_tokens.weight"].shape[0]
+    wanted = shapes(config, vocabulary)
+    head = "score" if _SCORE in state else "model"
+    sizes = {name: shape for name, shape in wanted.items() if name in state}
+    if head == "score":
+        sizes[_SCORE] = (1, config.width)
+    family = families.family_of(config)
+    names: dict[str, list[tuple[str, bool]]] = {}
+    for name in sizes:
+        where = families.place(family, name)
+        names.setdefault(where.name, []).append((name, where.transposed))
+    zeros = family.zeros(config) if family else {}
+    extra = {name: torch.zeros(shape) for name, shape in zeros.items()}
+    paths = weights.save(folder, state, names, sizes, extra, shard_bytes, first)
+    if first:
+        texts = _texts(config, vocabulary, tokenizer_path, head)
+        for name, data in texts.items():
+            storage.write_bytes(storage.join(folder, name), data)
+        paths = [*(storage.join(folder, name) for name in texts), *paths]
+    return paths
 
 
 def publish(
@@ -136,9 +125,14 @@ def publish(
     result: Result,
     details: Mapping[str, Any],
     more: Mapping[str, str] | None = None,
+    shard_bytes: int = weights.SHARD_BYTES,
 ) -> None:
-    """Gather a decoder's weights, write ROOT/NAME/export and publish the step's manifest; all ranks call it."""
-    publish_state(context, attempt, parallel.full_state(model), config, tokenizer_path, result, details, more)
+    """Write a model's weights to ROOT/NAME/export, gathering one at a time, and publish the step's manifest.
+
+    All processes call it.
+    """
+    state = weights.Gathered(model)
+    publish_state(context, attempt, state, config, tokenizer_path, result, details, more, shard_bytes)
 
 
 def publish_state(
@@ -150,11 +144,12 @@ def publish_state(
     result: Result,
     details: Mapping[str, Any],
     more: Mapping[str, str] | None = None,
+    shard_bytes: int = weights.SHARD_BYTES,
 ) -> None:
-    """Publish full weights that every rank has (merged ones, say); ``more`` are further files by name below export/."""
+    """Publish full weights that every process has or gathers; ``more`` are further files by name below export/."""
+    folder = storage.join(context.folder, "export")
+    paths = write(folder, state, config, tokenizer_path, context.first, shard_bytes)
     if context.first:
-        folder = storage.join(context.folder, "export")
-        paths = write(folder, state, config, tokenizer_path)
         for name, local in (more or {}).items():
             storage.upload(local, storage.join(folder, name))
             paths.append(storage.join(folder, name))

@@ -1,0 +1,21 @@
+"""From a config to the model of its kind."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from training.model.config import ModelConfig
+from training.model.decoder import Decoder
+
+
+def assemble(config: ModelConfig, vocabulary: int) -> nn.Module:
+    """The decoder, encoder or encoder–decoder that a config describes; weights are not set yet."""
+    return Decoder(config, vocabulary)
+
+
+def shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by name; nothing is allocated."""
+    with torch.device("meta"):
+        model = assemble(config, vocabulary)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
