@@ -1,4 +1,5 @@
-"""Step `tokens`: published tables become token shards, tokenised by Ray Data, in the order of source and id."""
+"""Step `tokens`: published tables become token shards, tokenised by Ray Data, in the order of source and id,
+or of source and the score that `publish.order` names."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def encoded(paths: list[str], encode: Any, batch_documents: int) -> Iterator[dic
     system = storage.parquet_filesystem(paths[0])[0]
     plain = [storage.parquet_filesystem(path)[1] for path in paths]
     data = ray.data.read_parquet(plain, filesystem=system, include_paths=True)
-    texts = data.select_columns(["id", "source", "text", "metadata", "path"])
+    texts = data.select_columns(["id", "source", "text", "scores", "metadata", "path"])
     batches = texts.map_batches(encode, batch_size=batch_documents, batch_format="numpy")
     return iter(batches.iter_rows())
 
@@ -40,7 +41,8 @@ def step(recipe: Recipe) -> stage.Manifest:
     cluster.start(recipe)
     splits = {file: split for split in tokens.SPLITS for file in stage.table_paths(folder, published, split)}
     by_name = {storage.parquet_filesystem(file)[1]: split for file, split in splits.items()}
-    rows = encoded(list(splits), tokens.encoder(path), config.batch_documents)
+    encode = tokens.encoder(path, tokens.order_of(recipe.root, config.input))
+    rows = encoded(list(splits), encode, config.batch_documents)
     with tokens.Spool() as spool:
         for row in rows:
             spool.add(by_name[row["path"].partition("://")[2] or row["path"]], row)

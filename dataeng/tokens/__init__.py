@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -32,22 +33,36 @@ class Config(Table):
     batch_documents: int = runtime(64, ge=1, description="Documents that are tokenised at once")
 
 
-def encoder(tokenizer_path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def order_of(root: str, name: str) -> dict[str, Any] | None:
+    """The order (`score`, `descending`) in which a stage published its splits, or None: then by id."""
+    found: dict[str, Any] | None = stage.need_manifest(root, name, "tokens").config.get("order")
+    return found
+
+
+def encoder(tokenizer_path: str, order: dict[str, Any] | None = None) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that turns a batch's `text` into `tokens` (bytes of uint32, end-of-text included), `metadata`
-    into `repeat` (how often the document is used).
+    into `repeat` (how often the document is used), and `scores` into `rank` (its place in ``order``).
 
     It can be pickled: the tokenizer is loaded where it first runs.
     """
-    return _Encoder(tokenizer_path)
+    return _Encoder(tokenizer_path, order)
+
+
+def _rank(scores: Any, order: dict[str, Any]) -> float:
+    """The lower, the earlier: documents without the score come last."""
+    score = dict(scores or ()).get(order["score"])
+    if score is None or math.isnan(score):
+        return math.inf
+    return -float(score) if order["descending"] else float(score)
 
 
 class _Encoder:
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, order: dict[str, Any] | None) -> None:
+        self.path, self.order = path, order
         self.tokenizer: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "tokenizer": None}
+        return {"path": self.path, "order": self.order, "tokenizer": None}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         from dataeng.tokens import chat
@@ -59,7 +74,9 @@ class _Encoder:
         encoded = self.tokenizer.encode_batch_fast([str(text) for text in batch["text"]], add_special_tokens=False)
         tokens = [np.asarray([*item.ids, end], "<u4").tobytes() for item in encoded]
         repeat = np.asarray([int(dict(pairs or ()).get("repeat", 1)) for pairs in batch["metadata"]], np.int64)
-        others = {key: value for key, value in batch.items() if key not in ("text", "metadata")}
+        others = {key: value for key, value in batch.items() if key not in ("text", "metadata", "scores")}
+        if self.order:
+            others["rank"] = np.asarray([_rank(pairs, self.order) for pairs in batch["scores"]])
         return {**others, "repeat": repeat, "tokens": np.asarray(tokens, object)}
 
 
@@ -68,7 +85,7 @@ class Spool:
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 — closed by __exit__
-        self.index: dict[str, list[tuple[str, str, int, int, int]]] = {}
+        self.index: dict[str, list[tuple[str, float, str, int, int, int]]] = {}
 
     def __enter__(self) -> Spool:
         return self
@@ -77,14 +94,15 @@ class Spool:
         self.file.close()
 
     def add(self, split: str, row: dict[str, Any]) -> None:
-        """Take in one document of a split: its `source`, `id`, `repeat` and `tokens` (bytes of uint32)."""
+        """Take in one document of a split: its `source`, `rank` (where there is an order), `id`, `repeat`, `tokens`."""
         place, data = self.file.tell(), bytes(row["tokens"])
         self.file.write(data)
-        entry = (str(row["source"] or "text"), str(row["id"]), place, len(data), int(row["repeat"]))
+        rank, name = float(row.get("rank", 0)), str(row["source"] or "text")
+        entry = (name, rank, str(row["id"]), place, len(data), int(row["repeat"]))
         self.index.setdefault(split, []).append(entry)
 
     def write(self, split: str, folder: str, config: Config, dtype: str) -> tuple[dict[str, Any], list[str]]:
-        """Write a split's shards in the order of source and id; its sources and the paths come back.
+        """Write a split's shards in the order of source, rank and id; its sources and the paths come back.
 
         A document that is to be repeated comes once in each of as many rounds over its source.
         """
@@ -94,11 +112,11 @@ class Spool:
         for name, entries in itertools.groupby(sorted(self.index.get(split, [])), key=lambda entry: entry[0]):
             writer = Writer(storage.join(folder, split, _folder_name(name)), dtype, config.shard_tokens)
             documents = list(entries)
-            for before, after in itertools.pairwise(documents):
-                if before[1] == after[1]:
-                    raise stage.Broken(f"tokens: the document {after[1]} came twice")
-            for done in range(max(entry[4] for entry in documents)):
-                for _, _, place, size, repeat in documents:
+            for before, after in itertools.pairwise(sorted(entry[2] for entry in documents)):
+                if before == after:
+                    raise stage.Broken(f"tokens: the document {after} came twice")
+            for done in range(max(entry[5] for entry in documents)):
+                for *_, place, size, repeat in documents:
                     if done < repeat:
                         writer.add(np.frombuffer(os.pread(self.file.fileno(), size, place), "<u4"))
             sources[name] = writer.close(config.sample_tokens).model_dump()
@@ -116,6 +134,8 @@ def begin(recipe: Recipe, name: str) -> stage.Attempt | stage.Manifest:
     config: Config = recipe.step(name)
     inputs = [{**entry, "table": split} for split in SPLITS for entry in _hash(recipe, config.input, name, split)]
     inputs += stage.stage_inputs(recipe.root, config.tokenizer, name)
+    order = order_of(recipe.root, config.input)
+    inputs += [{"order": order}] if order else []
     return stage.begin(recipe, name, inputs)
 
 
