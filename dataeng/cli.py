@@ -24,6 +24,10 @@ class Failure(Exception):
     """The data do not allow to go on: one line says why, exit status 1, no traceback."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Asked to end, the work ended in order: one line says where, exit status 130."""
+
+
 def one_line(error: BaseException) -> str:
     """The error's message with all white space folded, or its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -55,8 +59,9 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         sys.exit(0)
     except UserError as error:
         status, message = 2, one_line(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         status, message = 130, "interrupted: nothing half-written was published; run it again to go on"
+        message = one_line(error) if isinstance(error, Stopped) else message
     except Exception as error:  # noqa: BLE001 — the last resort: shown with its cause, never swallowed
         if not isinstance(error, Conflict | Failure):
             traceback.print_exc()

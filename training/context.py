@@ -17,6 +17,7 @@ from dataeng import stage
 from dataeng.recipe import Recipe
 from training.settings import Mesh
 from training.spread import Spread
+from training.stop import Wish
 
 _log = logging.getLogger("millrace")
 # feed(read, keys) yields read(key) for each key in order, reading ahead. `read` can be pickled.
@@ -50,6 +51,7 @@ class Context:
     spread: Spread | None = None  # this process's part of its rows, where those are split (mesh.context)
     feed: Feed = read_ahead
     report: Callable[[dict[str, Any]], None] | None = None  # told every step's row, on every rank (a sweep listens)
+    notice: Callable[[], Wish | None] | None = None  # asks the engine whether to leave; a collective
     checkpoint_fingerprint: str = ""  # set by begin()
 
     @classmethod
@@ -67,7 +69,7 @@ class Context:
         processes = dist.get_world_size() if dist.is_initialized() else 1
         if processes == 1:
             return cls(recipe, name, config, device=device, feed=feed)
-        layout: Mesh = getattr(config, "mesh", None) or Mesh()
+        layout: Mesh = getattr(config, "mesh", None) or Mesh.model_validate({})
         shape, inner = layout.shape(processes, name), layout.context * layout.tensor
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
         process = dist.get_rank()

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dataeng.cli import Failure, Stopped
 from training import optim, parallel
 from training.checkpoint import Checkpoints
 from training.context import Context
 from training.metrics import Metrics
 from training.settings import TrainerConfig
+from training.stop import Stop
+from training.watch import Watch
 
 Batch = dict[str, Tensor]
 # loss(model, micro_batch) -> (weighted sum to minimise, its weight, weighted sums to log). The weight's
@@ -27,7 +30,7 @@ Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor | float, dict[str, Tensor]]]
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(Failure):
     """Training cannot go on: too many non-finite steps, or a batch without weight."""
 
 
@@ -70,15 +73,22 @@ def fit(
 ) -> Result:
     """Train ``model`` (laid out by ``parallel.build``) for ``settings.max_steps`` steps, resuming by itself.
 
-    Raises TrainingFailed. All ranks call it with the same settings.
+    Raises TrainingFailed, and Stopped after a checkpoint where it was asked to end. All ranks call it with the
+    same settings.
     """
     run = _Run(context, model, loss, settings)
+    with run.watch, run.stop:
+        return _fit(run, batches, validate)
+
+
+def _fit(run: _Run, batches: Batches, validate: Validate | None) -> Result:
+    context, settings = run.context, run.settings
     begun = time.monotonic()
     resumed = run.restore()
     with Metrics(context, resumed) as metrics:
         steps = batches(run.position)
         while run.step < settings.max_steps:
-            if (step := next(steps, None)) is None:  # nothing is left to learn: the method has said why
+            if (step := run.next(steps)) is None:  # nothing is left to learn: the method has said why
                 break
             row = run.update(step)
             if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
@@ -89,7 +99,8 @@ def fit(
             if run.step == 1 or run.step - resumed == 1 or _is_due(run.step, settings.log_every, settings.max_steps):
                 context.log("%s", _progress(row, settings.max_steps))
             run.save_if_due(metrics)
-        run.saver.join()
+            run.end_if_asked(metrics)
+        run.finish()
     return Result(run.step, run.position, resumed, run.last, run.skipped, time.monotonic() - begun)
 
 
@@ -104,6 +115,7 @@ def _progress(row: dict[str, Any], last: int) -> str:
         f"rate {row['rate']:.2e}",
         f"norm {row['norm']:.2f}",
         f"{row['per_second']:,.0f}/s",
+        f"data wait {row['data_wait'] / (row['data_wait'] + row['seconds']):.1%}",
     ]
     if "validation_loss" in row:
         parts.append(f"validation {row['validation_loss']:.4f}")
@@ -115,11 +127,16 @@ class _Run:
 
     def __init__(self, context: Context, model: nn.Module, loss: Loss, settings: TrainerConfig) -> None:
         self.context, self.model, self.loss, self.settings = context, model, loss, settings
+        self.watch = Watch(context, context.recipe.step("train").collective_timeout_seconds)
+        self.stop, self.stopping, self.leaving = Stop(), False, False
         self.optimizer = optim.make(model, settings)
         self.saver = Checkpoints(context, settings)
         self.step = self.position = self.skipped = 0
         self.last: dict[str, float] = {}
         self.due = False
+        self.waited = self.stalled = self.worked = 0.0  # seconds: for data, in the saver, in updates
+        self.wait = 0.0
+        self.saved, self.warned, self._bound = -1, False, True
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one; the step it was made after comes back."""
@@ -129,6 +146,15 @@ class _Run:
             self.last = facts["metrics"]
             self.context.log("resumed at step %d, sample %d", self.step, self.position)
         return self.step
+
+    def next(self, steps: Iterator[Step]) -> Step | None:
+        """The next step's batch, the wait for it measured; None where there is no more."""
+        self.watch.at("data", self.step)
+        begun = time.monotonic()
+        step = next(steps, None)
+        self.wait = time.monotonic() - begun
+        self.waited += self.wait
+        return step
 
     def update(self, step: Step) -> dict[str, Any]:
         """One optimiser step; the row of metrics that it leaves."""
@@ -142,6 +168,7 @@ class _Run:
         optim.set_rate(self.optimizer, rate)
         torch.manual_seed(hash((self.context.seed, self.step, self.context.rank)) & 0x7FFFFFFF)  # for dropout
         sums = self._backward(step)
+        self.watch.at("optimizer", self.step)
         norm = optim.clip(self.model, self.settings.clip)
         if math.isfinite(norm):
             self.optimizer.step()
@@ -151,9 +178,11 @@ class _Run:
         self.step, self.position, self.due = self.step + 1, step.position, self.due or self._is_save_due(self.step + 1)
         self.last = sums | step.metrics
         seconds = time.monotonic() - begun
+        self.worked += seconds
         row = {"step": self.step, "position": self.position, "rate": rate, "norm": norm, "weight": step.weight}
         self._bound = step.bound
-        return row | self.last | {"skipped": self.skipped, "seconds": seconds, "per_second": step.weight / seconds}
+        times = {"seconds": seconds, "data_wait": self.wait, "per_second": step.weight / seconds}
+        return row | self.last | {"skipped": self.skipped} | times
 
     def _backward(self, step: Step) -> dict[str, float]:
         """Gradients of the global batch's mean loss; the logged means come back."""
@@ -161,21 +190,35 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for index, batch in enumerate(step.micro):
             parallel.sync_gradients(self.model, index == len(step.micro) - 1)
+            self.watch.at("forward", self.step)
             moved = self.context.place(batch)
             with parallel.autocast(self.context, self.settings):
                 total, weight, logged = self.loss(self.model, moved)
+            self.watch.at("backward", self.step)
             (total * (self.context.averaged / step.weight)).backward()
             for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
                 value = value.detach().double().to(self.context.device)
                 totals[key] = totals[key] + value if key in totals else value
-        names = sorted(totals)
-        sums = dict(zip(names, self.context.total([float(totals[name]) for name in names]), strict=True))
+        numbers = {name: float(value) for name, value in totals.items()}
+        sums = self._reduced(numbers)
         weight = sums.pop("weight")
         if not math.isclose(weight, step.weight, rel_tol=1e-4):
             raise TrainingFailed(
                 f"{self.context.name}: step {self.step}: the batch was said to weigh {step.weight}, its loss {weight}"
             )
         return {name: value / step.weight for name, value in sums.items()}
+
+    def _reduced(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Sums over the ranks; with them goes whether any rank is asked to end, or it is time to ask the engine."""
+        self.watch.at("reduce", self.step)
+        asked = [float(self.stop.asked), float(self.context.notice is not None and self.stop.look_due())]
+        names = sorted(numbers)
+        *sums, stopping, look = self.context.total([*(numbers[name] for name in names), *asked])
+        self.stopping = self.stopping or stopping > 0
+        if look > 0 and self.context.notice is not None:
+            wish = self.context.notice()
+            self.stopping, self.leaving = self.stopping or wish == "stop", wish == "save"
+        return dict(zip(names, sums, strict=True))
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -188,6 +231,7 @@ class _Run:
 
     def validated(self, validate: Validate) -> dict[str, float]:
         """The validation's metrics, without gradients or dropout."""
+        self.watch.at("validate", self.step)
         self.model.eval()
         with torch.no_grad(), parallel.autocast(self.context, self.settings):
             found = validate(self.model)
@@ -201,7 +245,38 @@ class _Run:
     def save_if_due(self, metrics: Metrics) -> None:
         """Start a checkpoint where one is due and the step ends a unit of position."""
         if self.due and (self._bound or self.step == self.settings.max_steps):
-            metrics.flush()
-            facts = {"step": self.step, "position": self.position, "skipped": self.skipped, "metrics": self.last}
-            self.saver.save(self.model, self.optimizer, facts)
-            self.due = False
+            self._save(metrics)
+
+    def _save(self, metrics: Metrics) -> None:
+        self.watch.at("save", self.step)
+        begun = time.monotonic()
+        metrics.flush()
+        facts = {"step": self.step, "position": self.position, "skipped": self.skipped, "metrics": self.last}
+        self.saver.save(self.model, self.optimizer, facts)
+        self.due, self.saved = False, self.step
+        self.stalled += time.monotonic() - begun
+
+    def end_if_asked(self, metrics: Metrics) -> None:
+        """Save where a machine will be taken away; raise Stopped, once saved, where all is to end."""
+        if not self._bound or self.step == self.settings.max_steps or not (self.stopping or self.leaving):
+            return
+        if self.saved != self.step and (self.stopping or not self.warned):
+            self._save(metrics)
+            self.saver.join()
+            self.context.log("saved at step %d, since it was asked to leave", self.step)
+        self.warned = self.warned or self.leaving
+        if self.stopping:
+            self.saver.close()
+            raise Stopped(f"{self.context.name}: stopped by SIGTERM at step {self.step}, saved; run it again to go on")
+
+    def finish(self) -> None:
+        """Wait for the last save; say what was waited for."""
+        self.watch.at("save", self.step)
+        begun = time.monotonic()
+        self.saver.close()
+        self.stalled += time.monotonic() - begun
+        whole = max(self.waited + self.worked + self.stalled, 1e-9)
+        self.context.log(
+            "%.1f s of updates, %.1f s (%.2f %%) waiting for data, %.1f s (%.2f %%) for checkpoints",
+            *(self.worked, self.waited, 100 * self.waited / whole, self.stalled, 100 * self.stalled / whole),
+        )
