@@ -12,8 +12,10 @@ Floors: precision 1 and no cluster lost; at most 12 GB; from 100,000 documents o
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dedup_corpus import STAGE, clean, plan, publish, score
+from dedup_corpus import STAGE, plan, publish, score
 
 from dataeng.cli import UserError, run
 from dataeng.recipe import Recipe
@@ -87,7 +89,7 @@ def measure(documents: int, out: Path, driver_memory: str, seed: int) -> dict[st
     from spark_jobs import dedup
     from spark_jobs.session import Engine
 
-    clean(out)
+    shutil.rmtree(out, ignore_errors=True)
     begun = time.monotonic()
     planned = plan(documents, seed)
     made = publish(out, planned, seed)
@@ -120,17 +122,15 @@ def measure(documents: int, out: Path, driver_memory: str, seed: int) -> dict[st
 
 def show(found: dict[str, float]) -> None:
     """One size's figures."""
-    print(
-        f"{found['documents']:>9,} documents ({found['input_bytes'] / 1e6:,.0f} MB; made in {found['made_seconds']:.0f} s, "
-        f"session {found['start_seconds']:.0f} s, warmed {found['warm_seconds']:.0f} s)\n"
-        f"    {found['seconds']:8.1f} s   {found['peak_bytes'] / 1e9:5.2f} GB resident   "
-        f"{found['shuffled'] / 1e6:9,.1f} MB shuffled ({found['shuffled'] / found['documents']:,.0f} bytes a document), "
-        f"{found['spilled'] / 1e6:,.1f} MB spilled, {found['output'] / 1e6:,.1f} MB written\n"
-        f"    {found['dropped']:,} dropped of {found['copies']:,} planned: recall {found['recall']:.4f}, precision "
-        f"{found['precision']:.4f}, clusters lost {found['clusters_lost']}; component rounds "
-        f"{found['component_rounds']}, bands cut off {found['bands_cut_off']}",
-        flush=True,
-    )
+    of = found["documents"]
+    made = f"made in {found['made_seconds']:.0f} s, session {found['start_seconds']:.0f} s"
+    shuffled = f"{found['shuffled'] / 1e6:,.1f} MB shuffled ({found['shuffled'] / of:,.0f} bytes a document)"
+    print(f"{of:>9,} documents ({found['input_bytes'] / 1e6:,.0f} MB; {made}, warmed {found['warm_seconds']:.0f} s)")
+    print(f"    {found['seconds']:8.1f} s   {found['peak_bytes'] / 1e9:5.2f} GB resident   {shuffled}")
+    print(f"    {found['spilled'] / 1e6:,.1f} MB spilled, {found['output'] / 1e6:,.1f} MB written")
+    print(f"    {found['dropped']:,} dropped of {found['copies']:,} planned", end=": ")
+    print(f"recall {found['recall']:.4f}, precision {found['precision']:.4f}", end="; ")
+    print(f"component rounds {found['component_rounds']}, bands cut off {found['bands_cut_off']}", flush=True)
 
 
 def floors(all_found: Sequence[dict[str, float]]) -> list[tuple[bool, str]]:
@@ -145,7 +145,7 @@ def floors(all_found: Sequence[dict[str, float]]) -> list[tuple[bool, str]]:
         size = found["peak_bytes"]
         said.append((size <= MEMORY_FLOOR, f"{name}: {size / 1e9:.2f} GB resident (at most {MEMORY_FLOOR / 1e9:.0f})"))
     large = [found for found in all_found if found["documents"] >= LINEAR_FROM]
-    for one, other in zip(large, large[1:], strict=False):
+    for one, other in itertools.pairwise(large):
         linear = one["seconds"] * other["documents"] / one["documents"]
         times = other["seconds"] / linear
         what = f"{other['documents']:,} documents: {times:.2f} x linear from {one['documents']:,}"
