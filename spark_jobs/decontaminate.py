@@ -1,4 +1,4 @@
-"""Drop documents that contain evaluation items: spark-submit spark_jobs/decontaminate.py RECIPE [KEY=VALUE …].
+"""Drop documents that contain evaluation items, or cut these: spark-submit spark_jobs/decontaminate.py RECIPE [K=V …].
 
 The index of the items is small and broadcast. A first pass counts in how many documents each n-gram
 that was found stands (a table no larger than the index), the second decides.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dataeng import stage
 from dataeng.decontaminate import Config, index, items
-from dataeng.document import Document, from_row, to_batch, to_dropped, to_row
+from dataeng.decontaminate.decide import decided
+from dataeng.decontaminate.search import Common, Judge, grams_in
+from dataeng.document import from_row, to_batch
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
 from spark_jobs.session import Engine, job
@@ -25,7 +27,7 @@ from spark_jobs.stages import joined, map_rows, read_files, stage_files
 
 log = logging.getLogger("millrace")
 NAME = "decontaminate"
-_ENTRIES = pa.schema([("entry", pa.int64())])
+_COUNTS = pa.schema([("gram", pa.int64()), ("documents", pa.int64())])
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
@@ -36,22 +38,27 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
         inputs += stage.stage_inputs(recipe.root, "tasks", NAME, table="test")
 
     wanted = _items(recipe, config)  # read before an engine starts: a wrong field is found at once
+    files = stage_files(recipe, config.input)
 
     def make_rows(session: SparkSession, _attempt: Attempt, paths: list[str]) -> tuple[DataFrame, dict[str, Any]]:
         found = index.build(wanted, config)
         frame = read_files(session, paths)
         held = session.sparkContext.broadcast(found)
-        common = _common(frame, held, config)
+        common = _common(frame, held, config, sum(file["rows"] for file in files))
         details = {
-            "items": len(found.names), "too_short": found.too_short, "ngrams": len(found.hashes),
-            "common_ngrams": len(common), "index_bytes": index.memory_bytes(found),
+            "items": len(found.names), "ngrams": found.grams, "index_bytes": index.memory_bytes(found),
+            "common_ngrams": len(common.weak), "phrases": len(common.phrases), "sets": found.sets,
         }  # fmt: skip
-        log.info("%s: %d items, %d n-grams; too short: %s", NAME, len(found.names), len(found.hashes), found.too_short)
-        return map_rows(frame, lambda batches: _decided(batches, held, common, config)), details
+        log.info("%s: %d items, %d n-grams: %s", NAME, len(found.names), found.grams, found.sets)
 
-    return joined(
-        engine, recipe, NAME, inputs, lambda: [f["path"] for f in stage_files(recipe, config.input)], make_rows
-    )
+        def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            judge = Judge(held.value, config, common)
+            for batch in batches:
+                yield to_batch(decided(from_row(row), judge) for row in batch.to_pylist())
+
+        return map_rows(frame, rows), details
+
+    return joined(engine, recipe, NAME, inputs, lambda: [f["path"] for f in files], make_rows)
 
 
 def _items(recipe: Recipe, config: Config) -> list[items.Item]:
@@ -61,36 +68,24 @@ def _items(recipe: Recipe, config: Config) -> list[items.Item]:
     return found
 
 
-def _common(frame: DataFrame, held: Any, config: Config) -> list[int]:
-    """The entries that more than ``common_documents`` documents hold."""
-    if not config.common_documents or not len(held.value.hashes):
-        return []
+def _common(frame: DataFrame, held: Any, config: Config, documents: int) -> Common:
+    """The n-grams that more than ``common_documents``, and more than ``phrase_documents``, hold."""
+    limits = [limit for limit in (config.common_documents, config.phrase_documents) if limit]
+    if not limits or documents <= min(limits) or not held.value.grams:
+        return Common()
 
-    def entries(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total = np.zeros(held.value.grams, np.int64)  # of this task: one row a gram leaves it
         for batch in batches:
-            found = [index.entries_in(text or "", held.value) for text in batch.column("text").to_pylist()]
-            yield pa.record_batch([pa.array([e for one in found for e in one.tolist()], pa.int64())], schema=_ENTRIES)
+            for text in batch.column("text").to_pylist():
+                total[grams_in(text or "", held.value)] += 1
+        grams = np.flatnonzero(total)
+        yield pa.record_batch([pa.array(grams, pa.int64()), pa.array(total[grams], pa.int64())], schema=_COUNTS)
 
-    counts = map_rows(frame.select("text"), entries, _ENTRIES).groupBy("entry").count()
-    return sorted(row["entry"] for row in counts.where(F.col("count") > config.common_documents).collect())
-
-
-def _decided(
-    batches: Iterable[pa.RecordBatch], held: Any, common: list[int], config: Config
-) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield to_batch(_row(from_row(row), held.value, common, config) for row in batch.to_pylist())
-
-
-def _row(document: Document, found: index.Index, common: list[int], config: Config) -> dict[str, Any]:
-    best = index.find(document, found, common)
-    if best is None:
-        return to_row(document)
-    document = replace(document, scores=document.scores | {"contaminated": best.similarity})
-    verdict = index.decide(best, config)
-    if verdict.keep:
-        return to_row(document)
-    return to_dropped(document, NAME, verdict, matched=best.item, similarity=best.similarity)
+    sums = map_rows(frame.select("text"), counts, _COUNTS).groupBy("gram").agg(F.sum("documents").alias("n"))
+    many = sorted((row["gram"], row["n"]) for row in sums.where(F.col("n") > min(limits)).collect())
+    weak = [gram for gram, n in many if config.common_documents and n > config.common_documents]
+    return Common(weak, [gram for gram, n in many if config.phrase_documents and n > config.phrase_documents])
 
 
 if __name__ == "__main__":

@@ -1,135 +1,225 @@
-"""The index of evaluation items, and what of it a document holds.
+"""The index of evaluation items, built once and broadcast.
 
-An entry (a different n-gram) costs 8 bytes for its hash, 8 for where its items stand and 4 for
-each item that has it; the vocabulary about 100 bytes a word. A thousand questions of 50 words are
-some 38,000 entries: under 2 MB with their vocabulary. Every worker holds it once.
+An item of 50 words takes about 2 kB: 20 bytes for each of its n-grams, 24 for each anchor (a run of 3
+or 4 words by which edited copies are noticed), 4 for each word, 100 for each word of the vocabulary that
+it adds. ``memory_bytes`` says what an index takes; every worker holds it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dataeng.decontaminate import Config
+from dataeng.decontaminate.grams import Builder, Grams, hashes_of
 from dataeng.decontaminate.items import Item
-from dataeng.decontaminate.words import words
-from dataeng.document import Document, Verdict
+from dataeng.decontaminate.words import is_light, words
 
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-SURE = 0.5  # the share of an item from which common n-grams count too
+TEMPLATE = 8  # words in a row that a set's template must at least have
+TEMPLATE_TEXTS = 20  # and the fewest texts that share them
+SMALL = 12  # texts of fewer words have anchors of 3 words, others of 4
+PIECE = 60  # longer texts are aligned in pieces of at most so many words
+ANCHOR_OWNERS = 64  # an anchor of more pieces says nothing
+TELLING = 2  # words of an n-gram that are not light; with fewer it says nothing by itself
+TELLING_PIECE = 3  # and of a text that is aligned
+GAP = 8  # words that may stand between a question and its answer ("The answer is")
+
+
+class Short(NamedTuple):
+    """A short question of an item: parts that must follow it within ``gap`` words (ids of each part's words)."""
+
+    item: int
+    size: int
+    parts: tuple[tuple[int, ...], ...]
+    gap: int
 
 
 @dataclass(frozen=True)
 class Index:
-    """n-grams of evaluation items. Entry e belongs to the items ``owners[offsets[e]:offsets[e + 1]]``."""
+    """Evaluation items, ready to be looked for."""
 
     vocabulary: dict[str, int]  # from 1; 0 stands for words that no item has
-    sizes: tuple[int, ...]  # lengths of n-grams, in words
-    hashes: np.ndarray  # uint64, sorted
-    offsets: np.ndarray  # int64
-    owners: np.ndarray  # int32, numbers of items
     names: list[str]  # of items
+    exact: Grams  # owners: items
     totals: np.ndarray  # int32, different n-grams of each item
-    too_short: dict[str, int]  # items without any n-gram, by set
+    whole: np.ndarray  # bool, items of a template's words alone: only all of their n-grams count
+    questions: Grams  # owners: numbers in `shorts`
+    shorts: list[Short]
+    anchors: Grams  # owners: pieces
+    pieces: np.ndarray  # int32, the words of all pieces
+    bounds: np.ndarray  # int64, where each piece begins
+    piece_items: np.ndarray  # int32
+    answers: dict[str, list[tuple[int, ...]]]  # of items, where a cut looks for them
+    sets: dict[str, dict[str, int]]  # facts of each set
+
+    light: frozenset[int]  # words that say little: the commonest, numbers, single letters
+    empty: np.ndarray  # bool, n-grams of `exact` with hardly any other words
+
+    @property
+    def sizes(self) -> set[int]:
+        """The lengths of n-grams in all tables, in words."""
+        return {*self.exact.sizes, *self.questions.sizes, *self.anchors.sizes}
+
+    @property
+    def grams(self) -> int:
+        """How many n-grams all tables have: they are numbered one table after the other."""
+        return len(self.exact) + len(self.questions) + len(self.anchors)
 
 
-class Match(NamedTuple):
-    """The item of which a document holds the greatest share."""
+@dataclass
+class _Making:
+    config: Config
+    vocabulary: dict[str, int] = field(default_factory=dict)
+    exact: Builder = field(default_factory=Builder)
+    questions: Builder = field(default_factory=Builder)
+    anchors: Builder = field(default_factory=Builder)
+    shorts: list[Short] = field(default_factory=list)
+    pieces: list[np.ndarray] = field(default_factory=list)
+    piece_items: list[int] = field(default_factory=list)
+    answers: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    light: set[int] = field(default_factory=set)
+    empty: list[np.ndarray] = field(default_factory=list)
 
-    item: str
-    similarity: float
-    is_common: bool  # nothing but common n-grams were found, and less than half of any item
+    def ids(self, text: str) -> np.ndarray:
+        """The words of a text as numbers of the vocabulary (uint64)."""
+        known, own = self.vocabulary, words(text)
+        for word in own:
+            if word not in known:
+                known[word] = len(known) + 1
+                if is_light(word):
+                    self.light.add(known[word])
+        return np.array([known[word] for word in own], np.uint64)
+
+    def add_exact(self, run: np.ndarray, item: int) -> bool:
+        """Add a run's n-grams; False where it is too short for one, or says nothing."""
+        size = min(self.config.ngram, len(run))
+        if size < min(self.config.shortest, self.config.ngram):
+            return False
+        self.exact.add(run, size, item)
+        counts = np.cumsum([0, *(int(word) not in self.light for word in run)])
+        says = counts[size:] - counts[: len(counts) - size]
+        self.empty.append(hashes_of(run, size)[says < TELLING])
+        return bool((says >= TELLING).any())
+
+    def add_pieces(self, run: np.ndarray, item: int) -> None:
+        """Add a run, or its pieces, to what is aligned."""
+        number = -(-len(run) // PIECE)
+        for piece in np.array_split(run, number) if number else ():
+            if sum(int(word) not in self.light for word in piece) < TELLING_PIECE:
+                continue
+            anchor = 3 if len(piece) < SMALL else 4
+            self.anchors.add(piece, anchor, len(self.pieces))
+            self.pieces.append(piece.astype(np.int32))
+            self.piece_items.append(item)
+
+    def add_short(self, run: np.ndarray, item: int, answers: list[np.ndarray], options: list[np.ndarray]) -> bool:
+        """Add a short question with what must follow it; False where all of it is too short to be sure."""
+        wanted = [[answer[: self.config.ngram]] for answer in answers if len(answer)]
+        least = self.config.with_answer
+        between = sum(len(option) + 2 for option in options)
+        if options and all(len(option) for option in options):
+            wanted.append([option[: self.config.ngram] for option in options])
+        added = False
+        for parts in wanted:
+            if len(run) >= 3 and len(run) + sum(len(part) for part in parts) >= least:
+                self.questions.add(run, len(run), len(self.shorts))
+                numbers = tuple(tuple(int(i) for i in part) for part in parts)
+                self.shorts.append(Short(item, len(run), numbers, GAP + between))
+                added = True
+        return added
 
 
 def build(items: Sequence[Item], config: Config) -> Index:
     """The index of items; those without a text that is long enough are counted as too short."""
-    vocabulary: dict[str, int] = {}
-    entries: list[tuple[int, int]] = []
-    totals, too_short, sizes = np.zeros(len(items), np.int32), dict[str, int](), set[int]()
-    for number, item in enumerate(items):
-        own: set[int] = set()
-        for text in item.texts:
-            ids = [vocabulary.setdefault(word, len(vocabulary) + 1) for word in words(text)]
-            size = min(config.ngram, len(ids))
-            if size >= min(config.shortest, config.ngram):
-                sizes.add(size)
-                own.update(_hashes(np.array(ids, np.uint64), size).tolist())
-        totals[number] = len(own)
-        entries += [(entry, number) for entry in own]
-        if not own:
-            name = item.name.rpartition("/")[0]
-            too_short[name] = too_short.get(name, 0) + 1
-    entries.sort()
-    hashes, starts = np.unique(np.array([entry for entry, _ in entries], np.uint64), return_index=True)
+    making = _Making(config)
+    texts = [[making.ids(text) for text in item.texts] for item in items]
+    sets = [item.name.rpartition("/")[0] for item in items]
+    facts = {name: {"items": 0, "too_short": 0, "with_answer": 0, "of_template": 0} for name in sets}
+    templates = {name: _template([t for own, of in zip(texts, sets, strict=True) if of == name for t in own], config)
+                 for name in facts}  # fmt: skip
+    whole = np.zeros(len(items), bool)
+    for number, (item, own) in enumerate(zip(items, texts, strict=True)):
+        fact = facts[sets[number]]
+        fact["items"] += 1
+        kind = _add(making, number, item, own, templates[sets[number]])
+        if kind:
+            fact[kind] += 1
+        whole[number] = kind == "of_template"
+    exact = making.exact.table()
+    which, _ = exact.owned(np.arange(len(exact)))
+    pairs = np.unique(np.stack([exact.owners, which.astype(np.int32)]), axis=1)
+    bounds = np.cumsum([0, *(len(piece) for piece in making.pieces)]).astype(np.int64)
     return Index(
-        vocabulary=vocabulary,
-        sizes=tuple(sorted(sizes)),
-        hashes=hashes,
-        offsets=np.append(starts, len(entries)).astype(np.int64),
-        owners=np.array([number for _, number in entries], np.int32),
+        vocabulary=making.vocabulary,
         names=[item.name for item in items],
-        totals=totals,
-        too_short=too_short,
+        exact=exact,
+        totals=np.bincount(pairs[0], minlength=len(items)).astype(np.int32),
+        whole=whole,
+        questions=making.questions.table(),
+        shorts=making.shorts,
+        anchors=making.anchors.table(ANCHOR_OWNERS),
+        pieces=np.concatenate(making.pieces) if making.pieces else np.zeros(0, np.int32),
+        bounds=bounds,
+        piece_items=np.array(making.piece_items, np.int32),
+        answers=making.answers,
+        sets=facts,
+        light=frozenset(making.light),
+        empty=np.isin(exact.hashes, np.concatenate(making.empty)) if making.empty else np.zeros(0, bool),
     )
+
+
+def _add(making: _Making, number: int, item: Item, texts: list[np.ndarray], template: np.ndarray) -> str:
+    """Add one item; says what it is where it is no ordinary one: `too_short`, `with_answer`, `of_template`."""
+    config = making.config
+    answers = [making.ids(answer) for answer in item.answers]
+    options = [making.ids(option) for option in item.options]
+    if config.action == "cut" and item.answers:
+        making.answers[item.name] = [tuple(int(i) for i in answer) for answer in answers if len(answer)]
+    found = with_answer = False
+    for text in texts:
+        for run in _outside(text, template):
+            if making.add_exact(run, number):
+                found = True
+                making.add_pieces(run, number)
+            elif len(text) < config.shortest:
+                with_answer |= making.add_short(run, number, answers, options)
+    if found:
+        return ""
+    if with_answer:
+        return "with_answer"
+    inside = [making.add_exact(text, number) for text in texts]
+    return "of_template" if any(inside) else "too_short"
+
+
+def _template(texts: Sequence[np.ndarray], config: Config) -> np.ndarray:
+    """Hashes (sorted) of the 8 words in a row that many different texts of a set have: its prompt, its boilerplate."""
+    different = {text.tobytes(): text for text in texts}.values()
+    if len(different) <= TEMPLATE_TEXTS:
+        return np.zeros(0, np.uint64)
+    grams = [np.unique(hashes_of(text, TEMPLATE)) for text in different]
+    hashes, counts = np.unique(np.concatenate(grams), return_counts=True)
+    found: np.ndarray = hashes[counts > max(TEMPLATE_TEXTS, config.common_items * len(different))]
+    return found
+
+
+def _outside(text: np.ndarray, template: np.ndarray) -> list[np.ndarray]:
+    """The runs of a text's words that no template covers."""
+    covered = np.zeros(len(text) + 1, bool)
+    for start in np.flatnonzero(np.isin(hashes_of(text, TEMPLATE), template)).tolist() if len(template) else ():
+        covered[start : start + TEMPLATE] = True
+    covered[-1] = True
+    ends = np.flatnonzero(covered)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    return [text[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
 
 
 def memory_bytes(index: Index) -> int:
     """About what an index takes in a worker's memory."""
-    arrays = index.hashes.nbytes + index.offsets.nbytes + index.owners.nbytes + index.totals.nbytes
-    return arrays + 100 * (len(index.vocabulary) + len(index.names))
-
-
-def _hashes(ids: np.ndarray, size: int) -> np.ndarray:
-    """64-bit hashes of every ``size`` words in a row (their length hashed too)."""
-    hashes = np.full(max(len(ids) - size + 1, 0), size, np.uint64)
-    for start in range(size if len(hashes) else 0):
-        hashes = hashes * _FACTOR + ids[start : start + len(hashes)]
-    return hashes
-
-
-def entries_in(text: str, index: Index) -> np.ndarray:
-    """The numbers (sorted int64) of the index's entries that stand in a text."""
-    if not index.sizes:
-        return np.zeros(0, np.int64)
-    get = index.vocabulary.get
-    ids = np.array([get(word, 0) for word in words(text)], np.uint64)
-    unknown = np.concatenate(([0], np.cumsum(ids == 0)))
-    found = [np.zeros(0, np.int64)]
-    for size in index.sizes:
-        known = np.flatnonzero(unknown[size:] == unknown[: max(len(unknown) - size, 0)])
-        if not len(known):
-            break  # longer n-grams of known words are not there either
-        hashes = _hashes(ids, size)[known]
-        places = np.minimum(np.searchsorted(index.hashes, hashes), len(index.hashes) - 1)
-        found.append(places[index.hashes[places] == hashes])
-    return np.unique(np.concatenate(found))
-
-
-def match(entries: np.ndarray, index: Index, common: np.ndarray) -> Match | None:
-    """The item of which most was found (ties by its place in the sets), or None where nothing was.
-
-    ``common`` are the numbers of entries that many documents hold.
-    """
-    if not len(entries):
-        return None
-    owned = np.concatenate([index.owners[index.offsets[e] : index.offsets[e + 1]] for e in entries.tolist()])
-    counts = np.bincount(owned, minlength=len(index.names))
-    shares = counts / np.maximum(index.totals, 1)
-    best = int(np.argmax(shares))
-    similarity = float(shares[best])
-    return Match(index.names[best], similarity, similarity < SURE and bool(np.isin(entries, common).all()))
-
-
-def decide(found: Match | None, config: Config) -> Verdict:
-    """Drop a document that holds more of an item than ``share_max``, by more than common n-grams."""
-    if found is None or found.is_common or found.similarity <= config.share_max:
-        return Verdict(True)
-    return Verdict(False, "contaminated", found.similarity, config.share_max, "max")
-
-
-def find(document: Document, index: Index, common: Iterable[int] = ()) -> Match | None:
-    """What of the evaluation sets a document holds."""
-    return match(entries_in(document.text or "", index), index, np.array(sorted(common), np.int64))
+    arrays: list[Any] = [index.exact, index.questions, index.anchors, index.totals, index.pieces, index.bounds]
+    parts = sum(len(part) for short in index.shorts for part in short.parts)
+    answers = sum(len(answer) for own in index.answers.values() for answer in own)
+    size = sum(array.nbytes for array in arrays) + 36 * (parts + answers) + 200 * len(index.shorts)
+    return size + 100 * (len(index.vocabulary) + len(index.names))
