@@ -56,15 +56,41 @@ def check_weights(folder: str) -> None:
             )
 
 
+def check_tokenizer(folder: str) -> None:
+    """Raise UserError where a folder has no tokenizer, or one with more entries than the model has rows."""
+    vocabulary = read_config(folder)[1]
+    path = storage.join(folder, "tokenizer.json")
+    entries = load_tokenizer(path).get_vocab_size()
+    if entries > vocabulary:
+        raise UserError(f"{path}: has {entries} entries, the model only {vocabulary}: it is another model's")
+
+
+def is_folder(model: str) -> bool:
+    """Whether ``model`` in a recipe is a folder (a path or s3://) and not the name of a step."""
+    return not model.isidentifier()
+
+
+def folder_inputs(folder: str) -> list[dict[str, Any]]:
+    """The fingerprint's entries for a folder made elsewhere: names, sizes and what changes with the contents."""
+    found = storage.list_files(storage.plain(folder))
+    names = {entry.path: entry.path.rsplit("/", 1)[-1] for entry in found}
+    wanted = [entry for entry in found if names[entry.path].startswith(("model", "config.json", "tokenizer.json"))]
+    return [{"folder": [[names[entry.path], entry.size, entry.tag] for entry in wanted]}]
+
+
 def export_of(root: str, name: str, wanted_by: str) -> str:
-    """The folder of a published training step; raises UserError where it is not published."""
+    """The folder of a published training step, or the folder that ``name`` is; raises UserError where there is none."""
+    if is_folder(name):
+        return storage.plain(name)
     stage.need_manifest(root, name, wanted_by)
     return storage.join(stage.folder_of(root, name), "export")
 
 
 def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str) -> dict[str, bytes]:
-    """The small files of an export by name."""
-    tokenizer = load_tokenizer(tokenizer_path)
+    """The small files of an export by name; a tokenizer without our special tokens is given them."""
+    tokenizer, data = load_tokenizer(tokenizer_path), storage.read_bytes(tokenizer_path)
+    if chat.complete(tokenizer):
+        data = tokenizer.to_str(pretty=True).encode()
     ids = {"end": chat.token_id(tokenizer, chat.END), "pad": chat.token_id(tokenizer, chat.PAD)}
     generation = {
         "eos_token_id": chat.stop_ids(tokenizer),
@@ -78,7 +104,7 @@ def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str)
         "tokenizer_config.json": chat.tokenizer_config(config.context),
     }
     files = {name: (json.dumps(values, indent=2) + "\n").encode() for name, values in about.items()}
-    return files | {"tokenizer.json": storage.read_bytes(tokenizer_path)}
+    return files | {"tokenizer.json": data}
 
 
 def write(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dataeng.recipe import Table
+from training.weights import Renamed
 
 # R rank, I inputs, O outputs
 
@@ -22,16 +23,20 @@ class Lora(Table):
 
     rank: int = Field(8, ge=1, description="Rank of each update")
     alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank (arXiv:2106.09685, 4.1)")
-    targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    targets: tuple[str, ...] | None = Field(
+        None,
         min_length=1,
-        description="Layers that get an adapter, by the last part of their names",
+        description="Layers that get an adapter, by the last part of their names; by default every matrix of a block",
     )
 
     @property
     def scale(self) -> float:
         """What updates are multiplied by."""
         return self.alpha / self.rank
+
+
+# Every matrix of a block; a model whose feed-forward layer is not gated lacks one of them.
+_MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoraLinear(nn.Linear):
@@ -57,10 +62,10 @@ def add_adapters(model: nn.Module, lora: Lora) -> nn.Module:
     Raises ValueError for a target that no layer is called.
     """
     model.requires_grad_(False)
-    missing = set(lora.targets)
+    targets, missing = lora.targets or _MATRICES, set(lora.targets or ())
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if name in lora.targets and isinstance(child, nn.Linear):
+            if name in targets and isinstance(child, nn.Linear):
                 setattr(parent, name, LoraLinear(child, lora))
                 missing.discard(name)
     if missing:
@@ -77,14 +82,14 @@ def initial(name: str, shape: torch.Size, seed: int) -> Tensor:
     return (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[1])
 
 
-def with_adapters(state: Mapping[str, Tensor], model: nn.Module, seed: int) -> dict[str, Tensor]:
+def with_adapters(state: Mapping[str, Tensor], model: nn.Module, seed: int) -> Mapping[str, Tensor]:
     """The weights of a plain model, completed by the first weights of ``model``'s adapters."""
     added = {
         name: initial(name, parameter.shape, seed)
         for name, parameter in model.named_parameters()
         if ".lora_" in name and name not in state
     }
-    return {**state, **added}
+    return Renamed(state, {name: name for name in state}, added)
 
 
 def merged(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
@@ -113,7 +118,7 @@ def adapter_config(lora: Lora, base: str) -> dict[str, Any]:
         "base_model_name_or_path": base,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
-        "target_modules": sorted(lora.targets),
+        "target_modules": sorted(lora.targets or _MATRICES),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from dataeng import stage, storage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, hash_files
+from dataeng.tokens import chat
 from dataeng.tokens.tokenizer import load as load_tokenizer
-from training import huggingface, parallel
+from training import huggingface, parallel, weights
 from training.context import Context
 from training.data.examples import read_rows
 from training.model.config import ModelConfig
@@ -53,7 +54,12 @@ def data_rows(recipe: Recipe, name: str, data: str | Sequence[str], table: str) 
 
 def model_inputs(recipe: Recipe, name: str, *models: str) -> list[dict[str, Any]]:
     """The fingerprint's entries for the exports that a step starts from."""
-    return [entry for model in models for entry in stage.stage_inputs(recipe.root, model, name, "export")]
+    entries: list[dict[str, Any]] = []
+    for model in models:
+        outside = huggingface.is_folder(model)
+        more = huggingface.folder_inputs(model) if outside else stage.stage_inputs(recipe.root, model, name, "export")
+        entries += more
+    return entries
 
 
 def check_inputs(
@@ -67,18 +73,28 @@ def check_inputs(
     """Raise UserError where a model or data that a step needs is neither published nor ``coming``."""
     for model in models:
         if model not in coming:
-            stage.need_manifest(recipe.root, model, name)
+            _check_model(recipe, name, model)
     if not (isinstance(data, str) and data in coming):
         data_inputs(recipe, name, data, tables)
 
 
+def _check_model(recipe: Recipe, name: str, model: str) -> None:
+    """Raise UserError where ``model`` is no decoder that can be started from."""
+    folder = huggingface.export_of(recipe.root, model, name)
+    if (kind := huggingface.read_config(folder)[0].kind) != "decoder":
+        raise UserError(f"{recipe.path}: {name}.model = {json.dumps(model)}: is an {kind}: this step needs a decoder")
+    if huggingface.is_folder(model):
+        huggingface.check_weights(folder)
+        huggingface.check_tokenizer(folder)
+
+
 @dataclass(frozen=True)
 class Start:
-    """A published model to start from: its shape, its weights in full by the decoder's names, its tokenizer."""
+    """A model to start from: its shape, its weights by the decoder's names, read when asked for, its tokenizer."""
 
     architecture: ModelConfig
     vocabulary: int
-    state: dict[str, Tensor]
+    state: Mapping[str, Tensor]
     tokenizer: Any
     tokenizer_path: str
 
@@ -88,11 +104,19 @@ class Start:
 
 
 def start(context: Context, model: str) -> Start:
-    """Read the export of the step ``model``; every rank reads it by itself."""
+    """Open the export of the step ``model``, or the folder that it is; every rank reads it by itself.
+
+    A tokenizer without the special tokens of chats is given them, and the model rows for them.
+    """
     folder = huggingface.export_of(context.recipe.root, model, context.name)
     architecture, vocabulary = huggingface.read_config(folder)
     path = storage.join(folder, "tokenizer.json")
-    return Start(architecture, vocabulary, huggingface.state_of(folder), load_tokenizer(path), path)
+    tokenizer, state = load_tokenizer(path), huggingface.state_of(folder)
+    added = chat.complete(tokenizer)
+    vocabulary = max(vocabulary, tokenizer.get_vocab_size())
+    if added:
+        context.log("%d special tokens added to the %d entries of %s", added, tokenizer.get_vocab_size() - added, path)
+    return Start(architecture, vocabulary, weights.Grown(state, vocabulary), tokenizer, path)
 
 
 def filled(
@@ -127,10 +151,11 @@ class Scored(nn.Module):
             return F.linear(hidden_BLD.float(), weight.float()).squeeze(-1).clone()  # FSDP wants no view
 
 
-def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> dict[str, Tensor]:
+def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> Mapping[str, Tensor]:
     """A decoder's weights under the names of ``Scored``; a new head starts at 0, a published one is kept."""
-    inner = {f"decoder.{name}": value for name, value in state.items() if not name.startswith(f"{head}.")}
-    return {**inner, f"{head}.weight": state.get(f"{head}.weight", torch.zeros(1, width))}
+    names = {f"decoder.{name}": name for name in state if not name.startswith(f"{head}.")}
+    key = f"{head}.weight"
+    return weights.Renamed(state, names, {key: state[key] if key in state else torch.zeros(1, width)})
 
 
 def unscored(state: Mapping[str, Tensor], head: str | None = None) -> dict[str, Tensor]:

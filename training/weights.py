@@ -168,6 +168,45 @@ class Own(Mapping[str, Tensor]):
         return len(self.places)
 
 
+class Grown(Mapping[str, Tensor]):
+    """Weights whose vocabulary has ``vocabulary`` entries: new tokens begin as the mean of all others, the
+    likeliest place of a token that nothing is known of. Reads nothing before it is asked to."""
+
+    names = ("embed_tokens.weight", "lm_head.weight", "lm_head.bias")
+
+    def __init__(self, state: Mapping[str, Tensor], vocabulary: int) -> None:
+        self.state, self.vocabulary = state, vocabulary
+
+    def __getitem__(self, name: str) -> Tensor:
+        value = self.state[name]
+        if name not in self.names or len(value) >= self.vocabulary:
+            return value
+        mean = value.float().mean(0, keepdim=True)
+        return torch.cat((value.float(), mean.expand(self.vocabulary - len(value), *value.shape[1:])))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+class Renamed(Mapping[str, Tensor]):
+    """Weights under other names (``names``: new name, old name), and ``more`` beside them; read when asked for."""
+
+    def __init__(self, state: Mapping[str, Tensor], names: Mapping[str, str], more: Mapping[str, Tensor]) -> None:
+        self.state, self.names, self.more = state, names, more
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.more[name] if name in self.more else self.state[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.names, **self.more})
+
+    def __len__(self) -> int:
+        return len({**self.names, **self.more})
+
+
 def _sibling(place: Place) -> str:
     """The name of the tensor beside ``place``'s module whose first row is added."""
     return ".".join([*place.name.split(".")[:-2], place.plus])
@@ -230,8 +269,8 @@ def save(
         storage.write_bytes(storage.join(folder, _INDEX), (json.dumps(index, indent=2) + "\n").encode())
         titles = [*titles, _INDEX]
     if first:
-        old = (entry.path for entry in storage.list_files(folder))
-        storage.delete([path for path in old if _is_weights(path) and path.rsplit("/", 1)[-1] not in titles])
+        kept = {storage.join(folder, title) for title in titles}
+        storage.delete([e.path for e in storage.list_files(folder) if _is_weights(e.path) and e.path not in kept])
     return [storage.join(folder, title) for title in titles]
 
 

@@ -44,6 +44,15 @@ def stop_ids(tokenizer: Any) -> list[int]:
     return [token_id(tokenizer, END), token_id(tokenizer, END_OF_TEXT)]
 
 
+def complete(tokenizer: Any) -> int:
+    """Give a tokenizer that was made elsewhere the special tokens that it lacks, at the vocabulary's end, in place;
+    how many were added comes back."""
+    from tokenizers import AddedToken
+
+    missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
+    return int(tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in missing]))
+
+
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """The ids of plain text; text that spells a special token never becomes one."""
     before = tokenizer.encode_special_tokens

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from dataeng import stage, storage
-from dataeng.cli import UserError
-from dataeng.recipe import Recipe, Table
+from dataeng.cli import UserError, one_line
+from dataeng.recipe import Recipe, Table, content
 from dataeng.tokens import chat
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class Config(Table):
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
 
     input: str = Field("publish", description="The stage whose table `train` is learned from")
+    file: str | None = content(
+        None, description="A tokenizer.json to take instead of learning one; special tokens of chats are added to it"
+    )
     vocabulary: int = Field(
         32_768, ge=_BYTES + 32, le=1 << 20, description="Entries, special tokens and the 256 bytes among them"
     )
@@ -85,6 +88,27 @@ def learn(texts: Iterable[str], config: Config) -> Tokenizer:
     return tokenizer
 
 
+def taken(path: str) -> Tokenizer:
+    """The tokenizer in a ``tokenizer.json`` made elsewhere, special tokens of chats added where it lacks them.
+
+    Raises UserError for a file that holds none.
+    """
+    tokenizer = load(path)
+    if added := chat.complete(tokenizer):
+        log.info("tokenizer: %s: %d special tokens added", path, added)
+    return tokenizer
+
+
+def _texts(recipe: Recipe, name: str, config: Config) -> list[str]:
+    """The texts to learn from; raises UserError where there are none."""
+    folder = stage.folder_of(recipe.root, config.input)
+    paths = stage.table_paths(folder, stage.need_manifest(recipe.root, config.input, name), "train")
+    texts = sample((row for path in paths for row in _rows(path, ["id", "text"])), config.sample_bytes)
+    if not texts:
+        raise UserError(f"{name}: the table train of {folder} is empty: there is no text to learn from")
+    return texts
+
+
 def make(recipe: Recipe, name: str = "tokenizer") -> stage.Manifest:
     """Learn and publish ``ROOT/tokenizer``, or find it done; raises UserError without input text."""
     config: Config = recipe.step(name)
@@ -92,14 +116,10 @@ def make(recipe: Recipe, name: str = "tokenizer") -> stage.Manifest:
     attempt = stage.begin(recipe, name, inputs)
     if isinstance(attempt, stage.Manifest):
         return attempt
-    folder = stage.folder_of(recipe.root, config.input)
-    paths = stage.table_paths(folder, stage.need_manifest(recipe.root, config.input, name), "train")
-    texts = sample((row for path in paths for row in _rows(path, ["id", "text"])), config.sample_bytes)
-    if not texts:
-        raise UserError(f"{name}: the table train of {folder} is empty: there is no text to learn from")
-    tokenizer = learn(texts, config)
+    texts = [] if config.file else _texts(recipe, name, config)
+    tokenizer = taken(config.file) if config.file else learn(texts, config)
     size = tokenizer.get_vocab_size()
-    if size < config.vocabulary:
+    if size < config.vocabulary and not config.file:
         log.info("%s: the text gave only %d entries, not %d", name, size, config.vocabulary)
     path = storage.join(attempt.data_folder, "tokenizer.json")
     storage.write_bytes(path, tokenizer.to_str(pretty=True).encode())
@@ -117,9 +137,14 @@ def path_of(root: str, name: str, wanted_by: str) -> str:
 
 
 def load(path: str) -> Tokenizer:
-    """The tokenizer at a path; text that spells a special token stays text."""
+    """The tokenizer at a path; text that spells a special token stays text. Raises UserError where it is none."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(storage.read_bytes(path).decode())
+    try:
+        tokenizer = Tokenizer.from_str(storage.read_bytes(path).decode())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except Exception as error:  # noqa: BLE001 — tokenizers raises nothing more precise
+        raise UserError(f"{path}: is no tokenizer: {one_line(error)}") from None
     tokenizer.encode_special_tokens = True
     return tokenizer

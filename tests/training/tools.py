@@ -8,7 +8,7 @@ from dataeng import stage
 from dataeng.recipe import Recipe
 from dataeng.tokens import SPLITS, Config, Spool, finish
 from dataeng.tokens.tokenizer import Config as TokenizerConfig
-from dataeng.tokens.tokenizer import learn
+from dataeng.tokens.tokenizer import learn, load
 
 WORDS = [
     "the",
@@ -36,12 +36,12 @@ def text(number: int, words: int = 60) -> str:
     return " ".join(WORDS[index] for index in picked)
 
 
-def publish_tokenizer(recipe: Recipe, name: str = "tokenizer") -> Path:
-    """A tokenizer of 400 entries, published under the recipe's root without the text that it is from."""
+def publish_tokenizer(recipe: Recipe, name: str = "tokenizer", made: str | None = None) -> Path:
+    """A tokenizer (of 400 entries), published under the recipe's root without the text that it is from."""
     folder = Path(recipe.root, name)
     path = folder / "data" / "tokenizer.json"
     path.parent.mkdir(parents=True)
-    path.write_text(learn((text(n) for n in range(50)), TokenizerConfig(vocabulary=400)).to_str())
+    path.write_text(made or learn((text(n) for n in range(50)), TokenizerConfig(vocabulary=400)).to_str())
     put(folder, name, {"kept": stage.file_table(str(folder), [str(path)])})
     return path
 
@@ -52,11 +52,13 @@ def put(folder: Path, name: str, tables: dict) -> None:
     (folder / "manifest.json").write_bytes(manifest.encoded())
 
 
-def publish_tokens(recipe: Recipe, documents: int = 40, sources: tuple[str, ...] = ("web",)) -> None:
+def publish_tokens(
+    recipe: Recipe, documents: int = 40, sources: tuple[str, ...] = ("web",), tokenizer_json: str | None = None
+) -> None:
     """Token shards of random words, split 80/10/10, under the recipe's root (its tokenizer too)."""
     from dataeng.tokens import encoder
 
-    path = publish_tokenizer(recipe)
+    path = publish_tokenizer(recipe, made=tokenizer_json)
     root = Path(recipe.root)
     for split in SPLITS:
         (root / "publish").mkdir(exist_ok=True)
@@ -78,7 +80,7 @@ def publish_tokens(recipe: Recipe, documents: int = 40, sources: tuple[str, ...]
             split = "validation" if number % 10 == 8 else "test" if number % 10 == 9 else "train"
             spool.add(split, row)
         written = {split: spool.write(split, attempt.data_folder, config, "<u2") for split in SPLITS}
-    finish(attempt, recipe, written, 400, "<u2")
+    finish(attempt, recipe, written, load(str(path)).get_vocab_size(), "<u2")
 
 
 def recipe_at(root: Path, **pretrain: object) -> Recipe:

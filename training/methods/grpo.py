@@ -174,7 +174,7 @@ def actors_of(context: Context, config: PolicyConfig, begin: posttrain.Start, po
     judge = None
     if config.reward and config.rewards.model:
         scored = posttrain.start(context, config.reward)
-        state = posttrain.scored_state(scored.state, "score", scored.architecture.width)
+        state = dict(posttrain.scored_state(scored.state, "score", scored.architecture.width))
         if scored.architecture.tied is False:
             state.setdefault("decoder.lm_head.weight", torch.zeros(scored.vocabulary, scored.architecture.width))
         judge = posttrain.frozen(context, lambda: RewardModel(scored.decoder()), config, state)

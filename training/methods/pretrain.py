@@ -1,9 +1,9 @@
-"""Step `pretrain`: the next token of the published stream, from scratch."""
+"""Step `pretrain`: the next token of the published stream, from scratch or from a model that is there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +13,7 @@ from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
+from training import families
 from training.model.config import ModelConfig
 from training.settings import TrainerConfig
 
@@ -40,7 +41,14 @@ class Config(TrainerConfig):
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     data: str = Field("tokens", description="The stage whose token shards are read")
-    model: ModelConfig = Field(ModelConfig.model_validate({}), description="The decoder's shape")
+    model: ModelConfig = Field(ModelConfig.model_validate({}), description="The model's shape")
+    start: str | None = Field(
+        None,
+        description="A training step, or a model's folder (a path or s3://), to go on from; its shape holds. "
+        'The same as model = "…"',
+    )
+    export: bool = Field(True, description="Whether to export for transformers; else in a format of our own")
+    max_shard_bytes: int = runtime(5_000_000_000, ge=1, description="Size of an export's files, in bytes")
     batch_schedule: list[tuple[int, int]] = Field(
         [], description="Batches other than `batch` from a step on: pairs of step and samples"
     )
@@ -58,6 +66,20 @@ class Config(TrainerConfig):
         [], description="Sources by weight; by default each source in proportion to its size"
     )
     validation_samples: int = runtime(128, ge=1, description="Samples of the split `validation` that are looked at")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _starts_from_a_model(cls, values: Any) -> Any:
+        """``model = "…"`` names where to start from, and not a shape."""
+        if isinstance(values, dict) and isinstance(values.get("model"), str):
+            return {key: value for key, value in values.items() if key != "model"} | {"start": values["model"]}
+        return values
+
+    @model_validator(mode="after")
+    def _has_one_shape(self) -> Config:
+        if self.start and self.model != ModelConfig.model_validate({}):
+            raise ValueError("start: the shape is that of the model started from: leave [model] out")
+        return self
 
     @model_validator(mode="after")
     def _schedules_ascend(self) -> Config:
@@ -89,13 +111,56 @@ def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
     """The inputs that enter the fingerprint: the train split and the tokenizer."""
     config: Config = recipe.step(name)
     entries = stage.stage_inputs(recipe.root, config.data, name, "train")
+    if config.start:
+        entries += _start_inputs(recipe, name, config.start)
     return [*entries, *stage.stage_inputs(recipe.root, _layout(recipe, name)[1].tokenizer, name)]
+
+
+def _start_inputs(recipe: Recipe, name: str, start: str) -> list[dict[str, Any]]:
+    from training import posttrain
+
+    return posttrain.model_inputs(recipe, name, start)
+
+
+def _architecture(recipe: Recipe, name: str, vocabulary: int) -> tuple[ModelConfig, int, str | None]:
+    """The model's shape, its vocabulary, and the folder that its weights come from."""
+    config: Config = recipe.step(name)
+    if not config.start:
+        return config.model, vocabulary, None
+    from training import huggingface
+
+    folder = huggingface.export_of(recipe.root, config.start, name)
+    shape, own = huggingface.read_config(folder)
+    return shape, max(own, vocabulary), folder
+
+
+def _check_start(recipe: Recipe, name: str, folder: str, layout: Layout) -> None:
+    """Raise UserError where the weights of a folder, or its tokenizer, do not fit the shards.
+
+    Shards may have more entries than the folder's tokenizer (special tokens of chats), but none of another meaning.
+    """
+    from training import huggingface
+
+    huggingface.check_weights(folder)
+    theirs = tokenizer_step.load(f"{folder}/tokenizer.json").get_vocab()
+    path = tokenizer_step.path_of(recipe.root, layout.tokenizer, name)
+    ours = tokenizer_step.load(path).get_vocab()
+    wrong = next((token for token, number in theirs.items() if ours.get(token) != number), None)
+    if wrong is not None:
+        raise UserError(
+            f"{name}: the shards' vocabulary is not that of {folder}: {wrong!r} is {theirs[wrong]} there and "
+            f"{ours.get(wrong, 'missing')} in {path}: set tokenizer.file to {folder}/tokenizer.json, and run "
+            "`tokenizer` and `tokens` again"
+        )
 
 
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
-    if config.data in coming:
+    where = f"{recipe.path}: {name}"
+    if config.export and not config.start:
+        families.check_export(config.model, where)
+    if config.data in coming or (config.start and config.start in coming):
         return
     folder, layout, _ = _layout(recipe, name)
     entry = stage.stage_inputs(recipe.root, layout.tokenizer, name)[0]
@@ -104,6 +169,9 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
             f"{name}: the shards in {folder} were made with another tokenizer than the one published now: "
             "run `tokens` again"
         )
+    shape, _, begin = _architecture(recipe, name, layout.vocabulary)
+    if begin:
+        _check_start(recipe, name, begin, layout)
     for index, (_, row) in enumerate(config.widths(layout.sample_tokens)):
         key = f"{name}.row_schedule" if index else f"{name}.row_tokens"
         if row < 8 or layout.sample_tokens % row:
@@ -111,9 +179,9 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
                 f"{recipe.path}: {key} = {row}: must divide tokens.sample_tokens = {layout.sample_tokens}, and be "
                 "at least 8"
             )
-        if row > config.model.context:
+        if row > shape.context:
             raise UserError(
-                f"{recipe.path}: {name}.model.context = {config.model.context}: rows are {row} tokens long: "
+                f"{recipe.path}: {name}.model.context = {shape.context}: rows are {row} tokens long: "
                 f"raise it, or set {key}"
             )
     known = {source for source, s in layout.splits.get("train", {}).items() if s.samples}
@@ -172,12 +240,27 @@ def rows_of(recipe: Recipe, layout: Layout, micro_batch: int, join_documents: bo
     return Rows(layout.sample_tokens, micro_batch, end)
 
 
+def _filler(context: Context, folder: str | None, vocabulary: int) -> Callable[[nn.Module], None]:
+    """What sets the weights: those of a folder, read tensor by tensor, or the first ones."""
+    from training import huggingface, parallel
+    from training.model.decoder import init_weights
+    from training.weights import Grown
+
+    def fill(model: nn.Module) -> None:
+        if folder:
+            parallel.load_full(model, Grown(huggingface.state_of(folder), vocabulary))
+        else:
+            init_weights(model, context.seed)
+
+    return fill
+
+
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
     from training import huggingface, parallel
     from training.data import stream
     from training.data.order import ByStep
-    from training.model.decoder import Decoder, init_weights
+    from training.model.assemble import assemble
     from training.trainer import fit
 
     attempt = context.begin(inputs(context.recipe, context.name))
@@ -188,12 +271,11 @@ def run(context: Context) -> None:
     path = tokenizer_step.path_of(context.recipe.root, layout.tokenizer, context.name)
     rows = rows_of(context.recipe, layout, config.micro_batch, config.join_documents, context.name)
     widths = ByStep(config.widths(layout.sample_tokens))
-    model = parallel.build(
-        context, lambda: Decoder(config.model, layout.vocabulary), config, lambda made: init_weights(made, context.seed)
-    )
+    shape, vocabulary, begin = _architecture(context.recipe, context.name, layout.vocabulary)
+    model = parallel.build(context, lambda: assemble(shape, vocabulary), config, _filler(context, begin, vocabulary))
     context.log(
         "%.2fM parameters, %d workers, %s, %d steps of %d samples of %d tokens",
-        config.model.parameters(layout.vocabulary) / 1e6,
+        shape.parameters(vocabulary) / 1e6,
         context.world,
         config.precision,
         config.max_steps,
@@ -227,8 +309,9 @@ def run(context: Context) -> None:
         context,
         attempt,
         model,
-        config.model,
+        shape,
         path,
         result,
-        {"tokens": tokens, "parameters": config.model.parameters(layout.vocabulary)},
+        {"tokens": tokens, "parameters": shape.parameters(vocabulary)},
+        shard_bytes=config.max_shard_bytes,
     )

@@ -16,7 +16,7 @@ from dataeng import stage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
-from training import huggingface, lora, parallel, posttrain
+from training import families, huggingface, lora, parallel, posttrain
 from training.context import Context
 from training.data.examples import Example, collate, encode_examples, messages_of, order, pack
 from training.likelihood import masked_sum, token_log_probs
@@ -148,10 +148,14 @@ def _publish(
         return
     with tempfile.TemporaryDirectory() as temporary:
         weights, about = Path(temporary, "adapter_model.safetensors"), Path(temporary, "adapter_config.json")
+        base = context.config.model
+        base = base if huggingface.is_folder(base) else f"../../../{base}/export"
         own = {name: value.contiguous() for name, value in lora.adapter_state(state).items()}
         safetensors.torch.save_file(own, weights, metadata={"format": "pt"})
-        about.write_text(json.dumps(lora.adapter_config(adapters, f"../../../{context.config.model}/export"), indent=2))
-        more = {f"adapter/{file.name}": str(file) for file in (weights, about)}
+        about.write_text(json.dumps(lora.adapter_config(adapters, base), indent=2))
+        # Elsewhere queries, keys and values are one matrix, which PEFT's files cannot name the parts of.
+        named_alike = families.family_of(begin.architecture) in (families.LLAMA, families.QWEN3)
+        more = {f"adapter/{file.name}": str(file) for file in (weights, about)} if named_alike else {}
         full = lora.merged(state, adapters)
         huggingface.publish_state(
             context, attempt, full, begin.architecture, begin.tokenizer_path, result, details, more
