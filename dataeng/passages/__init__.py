@@ -10,7 +10,7 @@ What is computed for one document stands here; how often something occurs is cou
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -24,7 +24,9 @@ class Config(Rules):
     package: ClassVar[str] = "dataeng.passages"
 
     input: str | list[str] = Field("dedup", description="The stage, or stages, whose kept documents come in")
-    rules: list[str] = Field(["lines", "substrings"], min_length=1, description="What is cut: lines, substrings")
+    rules: list[Literal["lines", "substrings"]] = Field(
+        ["lines", "substrings"], min_length=1, description="What is cut"
+    )
     minimum_characters: int = Field(
         100, ge=0, description="A document that keeps fewer after a cut is dropped, unless others' text begins in it"
     )

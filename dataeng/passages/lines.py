@@ -3,7 +3,8 @@
 A line counts by its text in NFC with white space folded, nothing else changed; a site is the host of the URL, or the
 source where there is none. A line in at least ``minimum_documents`` documents of its site is common. Common lines go
 
-- as a block, one line or several that follow each other in their first occurrence too, of ``minimum_words`` words; or
+- as a block, one line or several that follow each other, in their first occurrence too, with no empty line between
+  them, of ``minimum_words`` words or more; or
 - where ``minimum_share`` of the site's documents have the line.
 
 Such a line, or the first and the last of a block, has ``line_words`` words. So headings (``See also``), braces,
@@ -16,7 +17,6 @@ for one is about n^2 / 2^129, for 10^12 lines 1.5e-15.
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +28,6 @@ from pydantic import Field
 
 from dataeng.passages.tokens import Tokens
 from dataeng.recipe import Table
-
-_LINE = re.compile(r"[^\n]*\S[^\n]*")
 
 
 class Config(Table):
@@ -52,7 +50,8 @@ def site(url: str | None, source: str | None) -> str:
 
 def occurrences(text: str, found: Tokens, of_site: str) -> dict[str, Any]:
     """The lines of a text that hold anything: keys, places, ends, words, and weight 1 where one is the text's first."""
-    spans = [_stripped(text, *match.span()) for match in _LINE.finditer(text)]
+    numbered = _places(text)
+    spans = [(start, end) for _, start, end in numbered]
     digests = [_digest(of_site, text[start:end]) for start, end in spans]
     keys = np.frombuffer(b"".join(digests), np.int64).reshape(-1, 2)
     bounds = np.array(spans, np.int64).reshape(-1, 2)
@@ -60,7 +59,7 @@ def occurrences(text: str, found: Tokens, of_site: str) -> dict[str, Any]:
     words = letters[np.searchsorted(found.starts, bounds[:, 1])] - letters[np.searchsorted(found.starts, bounds[:, 0])]
     weight = np.zeros(len(spans), np.int64)
     weight[list({digest: index for index, digest in reversed(list(enumerate(digests)))}.values())] = 1
-    place = (np.arange(len(spans)) << 32) | bounds[:, 0]
+    place = np.array([number << 32 | start for number, start, _ in numbered], np.int64)
     return {
         "key": keys[:, 0],
         "more": keys[:, 1],
@@ -71,9 +70,15 @@ def occurrences(text: str, found: Tokens, of_site: str) -> dict[str, Any]:
     }
 
 
-def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    line = text[start:end]
-    return start + len(line) - len(line.lstrip()), end - len(line) + len(line.rstrip())
+def _places(text: str) -> list[tuple[int, int, int]]:
+    """Number, start and end of each line that holds anything, without the white space around it."""
+    found, place = [], 0
+    for number, line in enumerate(text.split("\n")):
+        if bare := line.strip():
+            start = place + len(line) - len(line.lstrip())
+            found.append((number, start, start + len(bare)))
+        place += len(line) + 1
+    return found
 
 
 def _digest(of_site: str, line: str) -> bytes:

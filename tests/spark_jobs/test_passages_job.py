@@ -1,0 +1,100 @@
+"""The whole step: what a plain program says, at any partitioning and in any order of the input."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from passages_brute import check
+
+from dataeng import stage
+from dataeng.cli import Failure
+from dataeng.document import Document, digest, to_row
+from dataeng.passages import Config
+from dataeng.recipe import Recipe
+from dataeng.stage import Manifest
+from dataeng.why import why
+from spark_jobs import passages
+from spark_jobs.session import Engine
+
+FOOTER = "All rights reserved. Read our terms of use and our privacy policy before you go on here."
+SETTINGS: dict[str, Any] = {"lines": {"minimum_documents": 3}, "substrings": {"tokens": 20}}
+
+
+def corpus(seed: int) -> list[dict[str, Any]]:
+    """About 120 documents of three sites and none: passages copied, chained and repeated, frames, CJK, empty texts."""
+    chance = random.Random(seed)
+
+    def words(count: int) -> str:
+        return " ".join(f"{chance.randrange(10**5):x}" + chance.choice(["", "", ",", ".\n"]) for _ in range(count))
+
+    passage = [words(count) for count in (15, 19, 20, 21, 40, 60)]
+    kanji = "".join(chr(0x4E00 + chance.randrange(3000)) for _ in range(30))
+    texts = [f"{words(30)}{chance.choice(passage)} {words(8)}{chance.choice(passage)}" for _ in range(60)]
+    chain = words(200).split()
+    texts += [" ".join(chain[start : start + 60]) for start in range(0, 140, 15)]
+    texts += [
+        f"{words(9)} {kanji}。{words(3)}",
+        f"前書き{kanji[5:]}",
+        kanji + kanji,
+        "tick tock " * 60,
+        passage[4],
+        "",
+        " ",
+    ]
+    texts += [f"Our shop\n\n{words(12)}\n{FOOTER}" for _ in range(40)]
+    rows = []
+    for number, text in enumerate(texts):
+        host = chance.choice(["a.example", "b.example", "c.example", ""])
+        url = f"https://{host}/{number}" if host else None
+        rows.append(to_row(Document(id=digest(f"{seed}-{number}"), text=text, url=url, source="books")))
+    return rows
+
+
+def run(root: Path, partitions: int = 2, **settings: Any) -> tuple[Manifest, Config]:
+    tables = {"spark": {"master": "local[2]", "partitions": partitions}, "passages": {"input": "texts"} | settings}
+    recipe = Recipe("test.toml", str(root), 0, tables)
+    return passages.step(Engine(recipe), recipe), recipe.step("passages")
+
+
+def test_tables_are_those_of_a_plain_program_whatever_the_partitioning(spark, tmp_path, published, table_rows) -> None:
+    rows, hashes = corpus(1), set()
+    for partitions, files in ((1, 1), (2, 5), (7, 2)):
+        root = tmp_path / str(partitions)
+        random.Random(partitions).shuffle(rows)
+        published(root, "texts", rows, files)
+        manifest, config = run(root, partitions, **SETTINGS)
+        hashes.add(tuple(manifest.tables[name].hash for name in ("kept", "dropped", "spans")))
+        assert stage.verify(str(root), "passages") == []
+    assert len(hashes) == 1
+    kept = {row["id"]: row for row in table_rows(root, "passages")}
+    spans = table_rows(root, "passages", "spans")
+    check(rows, spans, {name: row["text"] for name, row in kept.items()}, config)
+    assert {span["rule"] for span in spans} == {"lines", "substrings"}
+    entered = {row["id"]: row["text"] for row in rows}
+    dropped = table_rows(root, "passages", "dropped")
+    assert dropped
+    for row in dropped:
+        assert row["text"] == entered[row["id"]]
+        assert row["score"] < row["threshold"]
+    changed = next(row for row in kept.values() if int(row["metadata"].get("cut.lines", 0)))
+    assert f"cut.lines {changed['metadata']['cut.lines']}" in why(str(root), changed["id"])
+
+
+def test_nothing_repeats_and_one_rule_alone(spark, tmp_path, published, table_rows) -> None:
+    rows = [to_row(Document(id=digest(str(k)), text=f"one text of {k} words", url=None)) for k in range(4)]
+    published(tmp_path, "texts", rows)
+    manifest, _ = run(tmp_path, rules=["lines"])
+    assert manifest.counts == {"in": 4, "kept": 4, "dropped": 0}
+    assert table_rows(tmp_path, "passages") == sorted(
+        (({k: v for k, v in row.items() if k != "table"}) for row in rows), key=lambda row: row["id"]
+    )
+
+
+def test_an_id_that_comes_twice_is_told(spark, tmp_path, published) -> None:
+    row = to_row(Document(id="1" * 32, text="text"))
+    published(tmp_path, "texts", [row, row])
+    with pytest.raises(Failure, match=r"1{32} comes in twice"):
+        run(tmp_path)
