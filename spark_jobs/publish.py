@@ -70,6 +70,8 @@ def _rows(
     place = partial(mixture.place_all, config=config, seed=seed, quotas=quotas)
     if config.order is None:
         return stages.map_rows(documents, place, mixture.schema_of(config)), details
+    names = documents.select(F.explode(F.map_keys("scores"))).distinct().collect()
+    groups.check_order(config.order, sorted(row[0] for row in names))
     return _ordered(documents, place, config), details
 
 
@@ -83,13 +85,13 @@ def _ordered(documents: DataFrame, place: stages.Rows, config: Config) -> DataFr
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:
-    """Publish what the input stages kept as tables train, validation and test; the rest is dropped."""
+    """Publish what the input stages kept, and its copies, as tables train, validation and test, or drop it."""
     config: Config = recipe.step("publish")
 
     def rows(session: SparkSession, _: Attempt, files: list[str], scratch: Scratch) -> tuple[DataFrame, dict[str, Any]]:
         return _rows(session, config, recipe.seed, files, scratch)
 
-    manifest = joined(engine, recipe, "publish", config.input, rows)
+    manifest = joined(engine, recipe, "publish", config.input, rows, also="augmented")
     card.write(recipe.root, manifest, config)
     return manifest
 

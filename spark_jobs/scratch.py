@@ -44,10 +44,12 @@ def joined(
     names: str | list[str],
     make_rows: Callable[[SparkSession, Attempt, list[str], Scratch], tuple[DataFrame, dict[str, Any]]],
     more_inputs: Sequence[dict[str, Any]] = (),
+    also: str | None = None,
 ) -> Manifest:
     """``stages.joined`` over the kept documents of stages, with a scratch folder that is deleted at the end.
 
-    ``more_inputs`` enter the fingerprint too. Raises UserError where those stages kept no document.
+    ``more_inputs`` enter the fingerprint too; table ``also`` of the stages that have one comes in as well.
+    Raises UserError where those stages kept no document.
     """
     names = [names] if isinstance(names, str) else names
     opened: list[Scratch] = []
@@ -59,10 +61,14 @@ def joined(
         return make_rows(session, attempt, files, opened[0])
 
     def paths() -> list[str]:
-        return [str(file["path"]) for file in stages.stage_files(recipe, names)]
+        tables = ["kept", also] if also else ["kept"]
+        return [str(file["path"]) for table in tables for file in stages.stage_files(recipe, names, table)]
 
     try:
         inputs = [*stage.stage_inputs(recipe.root, names, name), *more_inputs]
+        for before in names if also else []:
+            if also in stage.need_manifest(recipe.root, before, name).tables:
+                inputs += [{**entry, "table": also} for entry in stage.stage_inputs(recipe.root, before, name, also)]
         return stages.joined(engine, recipe, name, inputs, paths, rows)
     finally:
         for scratch in opened:

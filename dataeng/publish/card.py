@@ -24,6 +24,7 @@ NAME = "README.md"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGER = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
 _TYPES = {pa.string(): "string", pa.float64(): "float64", pa.int64(): "int64"}
+_DECIDING = ("filter", "decontaminate", "dedup", "passages", "semantic", "augment", "publish")  # steps
 _COLUMNS = (
     ("id", "stable identifier: a hash of the capture's record id, or of the text's source and own id"),
     ("url, date, source", "where it was found, when, and the name of the source"),
@@ -65,9 +66,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in ([*head], ["---"] * len(head), *cells)] + [""]
 
 
+def _short(one: Published) -> str:
+    """A stage's name; of one elsewhere the last two parts of its path, as where it stands is nobody's business."""
+    return "/".join(one.name.rstrip("/").split("/")[-2:])
+
+
 def _dropped(stages: Sequence[Published]) -> list[list[Any]]:
     return [
-        [one.name, rule, count]
+        [_short(one), rule, count]
         for one in stages
         for rule, count in sorted(one.manifest.dropped_by.items(), key=lambda item: (-item[1], item[0]))
     ]
@@ -84,38 +90,47 @@ def _limits(stages: Sequence[Published]) -> list[str]:
         found.append("Personal data was not masked.")
     if any(one.manifest.details.get("nondeterministic") or one.manifest.nondeterministic for one in stages):
         found.append("Some pages met a limit of time or memory and are missing; another run may have them.")
-    if not any(one.name == "decontaminate" for one in stages):
+    if not any(one.manifest.stage == "decontaminate" for one in stages):
         found.append("It was not checked against evaluation sets.")
+    if any(one.manifest.stage == "augment" for one in stages):
+        found.append(
+            "Documents whose metadata name an `origin` are copies of others, changed by a dictionary or a model:"
+        )
+        found[-1] += " no filter, decontamination or deduplication saw them, and their scores are their origin's."
     return found
 
 
 def _parameters(stages: Sequence[Published]) -> list[list[Any]]:
     """Step, key and value of all that decided what each step kept; no paths, nothing that only says how it ran."""
     rows: list[list[Any]] = []
-    for one in stages:
-        for key, value in _flat(_results(one)):
+    for one in (one for one in stages if one.manifest.stage in _DECIDING):
+        for key, value in _results(one):
             rule = key.partition(".")[0]
             unused = "rules" in one.manifest.config and rule not in one.manifest.config["rules"] and "." in key
             if not unused and value not in (None, [], {}, "") and rule != "input" and not key.endswith("version"):
-                shown = value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)
-                rows.append([one.name, key, str(shown)[:200].replace("|", "\\|").replace("\n", " ")])
+                shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                rows.append([_short(one), key, shown[:200].replace("|", "\\|").replace("\n", " ")])
     return rows
 
 
-def _results(one: Published) -> dict[str, Any]:
-    """The fields that changed a step's results, or all of its config where that is of another version."""
+def _results(one: Published) -> list[tuple[str, Any]]:
+    """The fields that changed a step's results, as it ran; all of its config where that is of another version."""
+    ran = _flat(one.manifest.config)
     try:
         config = importlib.import_module(recipe.home(one.manifest.stage) or "").Config(**one.manifest.config)
-        return dict(config.results())
+        results = dict(_flat(config.results()))
     except (ValidationError, ValueError, AttributeError, ImportError, recipe.KeyProblem):
-        return one.manifest.config
+        return ran
+    return [(key, value) for key, value in ran if key in results and results[key] == value]  # of files, a number
 
 
 def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Values by dotted key; tables in a list are numbered."""
     found = []
     for key, value in values.items():
-        inner = _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
-        found += inner
+        tables = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+        inner = {str(number): item for number, item in enumerate(value)} if tables else value
+        found += _flat(inner, f"{before}{key}.") if isinstance(inner, dict) else [(before + key, value)]
     return found
 
 
@@ -159,9 +174,28 @@ def text(root: str, manifest: Manifest, config: Config, stages: Sequence[Publish
     return "\n".join(lines)
 
 
+def _chain(root: str, name: str) -> list[Published]:
+    """The stage ``name`` under a root and all that it was made from, in order, through other roots as well."""
+    here = {one.name: one for one in runs.published(root)}
+    wanted, found = [name], set()
+    while wanted:
+        one = wanted.pop()
+        if one in here and one not in found:
+            found.add(one)
+            wanted += runs.input_names(here[one])
+    chain: list[Published] = []
+    for one in (one for one in here.values() if one.name in found):
+        if "/" in one.name and root != (elsewhere := one.folder.rpartition("/")[0]):
+            before = _chain(elsewhere, one.folder.rpartition("/")[2])[:-1]
+            named = [Published(storage.join(elsewhere, b.name.lstrip("/")), b.folder, b.manifest) for b in before]
+            chain += [b for b in named if b.folder not in {known.folder for known in chain}]
+        chain.append(one)
+    return chain
+
+
 def write(root: str, manifest: Manifest, config: Config) -> str:
     """Write the card beside the manifest where it is missing or another; its path."""
-    stages = [one for one in runs.published(root) if one.document_tables() or one.manifest.dropped_by]
+    stages = [one for one in _chain(root, manifest.stage) if one.document_tables() or one.manifest.dropped_by]
     path = storage.join(stage.folder_of(root, manifest.stage), NAME)
     data = text(root, manifest, config, stages).encode()
     found = storage.read_tagged(path)

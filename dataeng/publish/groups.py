@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dataeng.cli import UserError
 from dataeng.document import Document
-from dataeng.publish import Config
+from dataeng.publish import Config, Order
 
 UNKNOWN = "unknown"  # the language of documents that no rule gave one; the quality of those without the score
 ANY = "*"
@@ -74,6 +74,12 @@ def covered(labels: Iterable[str], keys: Iterable[str], config: Config) -> dict[
             raise UserError(f"publish.{table}: {_names(best)} both cover {label!r}: name it by itself")
         found[best[0]].append(label)
     return found
+
+
+def check_order(order: Order, scores: Sequence[str]) -> None:
+    """Raise UserError where no document has the score; ``scores`` are those that some have."""
+    if order.score not in scores:
+        raise UserError(f"publish.order.score: no document has the score {order.score!r}; there are: {_names(scores)}")
 
 
 def _names(labels: Iterable[str], most: int = 20) -> str:

@@ -50,7 +50,7 @@ class Quota:
         return self.copies + (bucket < self.cut)
 
 
-def _draw(seed: int, purpose: str, cluster: str) -> float:
+def draw(seed: int, purpose: str, cluster: str) -> float:
     """A number in [0, 1) that follows from seed, purpose and cluster."""
     data = f"{seed}\0{purpose}\0{cluster}".encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()[:6], "big") / (1 << 48)
@@ -63,12 +63,12 @@ def cluster_of(document: Document) -> str:
 
 def bucket_of(cluster: str, seed: int) -> int:
     """The bucket that decides whether a document fits its group's budget."""
-    return int(_draw(seed, "mixture", cluster) * BUCKETS)
+    return int(draw(seed, "mixture", cluster) * BUCKETS)
 
 
 def split_of(cluster: str, seed: int, config: Config) -> str:
     """The split of a cluster: train, validation or test."""
-    drawn = _draw(seed, "split", cluster)
+    drawn = draw(seed, "split", cluster)
     if drawn < config.validation:
         return "validation"
     return "test" if drawn < config.validation + config.test else "train"
@@ -121,6 +121,8 @@ def place(row: Mapping[str, Any], config: Config, seed: int, quotas: Mapping[str
         why = Verdict(False, "mixture", bucket / BUCKETS, quota.cut / BUCKETS, "max")
         return _with_columns(to_dropped(document, "publish", why), config)
     split = split_of(cluster, seed, config)
+    if split != "train" and "origin" in document.metadata:  # a copy of what is held back: made for other splits
+        return _with_columns(to_dropped(document, "publish", Verdict(False, "augmented")), config)
     if copies > 1 and split == "train":
         document.metadata["repeat"] = str(copies)
     return _with_columns(to_row(document, split), config)

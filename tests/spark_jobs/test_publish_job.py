@@ -149,8 +149,8 @@ def read_by_all(folder: Path, manifest: Manifest, cache: Path) -> None:
 
 def test_budgets_that_cannot_be_met_publish_nothing(spark, tmp_path, published) -> None:
     published(tmp_path, "texts", corpus(20))
-    for settings in ({"tokens": {"a": 1e6, "b": 1}}, {"weights": {"a": 1}}, {"by": ["language"], "weights": {"en": 1}}):
-        with pytest.raises(UserError, match=r"^publish\.(tokens|weights): "):
+    for settings in ({"tokens": {"a": 1e6, "b": 1}}, {"weights": {"a": 1}}, {"order": {"score": "quality"}}):
+        with pytest.raises(UserError, match=r"^publish\.(tokens|weights|order\.score): "):
             run(tmp_path, **settings)
     assert not [path for path in (tmp_path / "publish").rglob("*") if path.is_file()]
 
