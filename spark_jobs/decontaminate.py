@@ -7,7 +7,7 @@ that was found stands (a table no larger than the index), the second decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from pyspark.sql import functions as F
 
 from dataeng import stage
 from dataeng.decontaminate import Config, index, items
-from dataeng.decontaminate.decide import decided
+from dataeng.decontaminate.decide import ITEMS, KIND, counted, decided
 from dataeng.decontaminate.search import Common, Judge, grams_in
 from dataeng.document import from_row, to_batch
 from dataeng.recipe import Recipe
-from dataeng.stage import Attempt, Manifest
+from dataeng.stage import Attempt, FileFacts, Manifest
 from spark_jobs.session import Engine, job
-from spark_jobs.stages import joined, map_rows, read_files, stage_files
+from spark_jobs.stages import Details, joined, map_rows, read_files, stage_files
 
 log = logging.getLogger("millrace")
 NAME = "decontaminate"
@@ -38,27 +38,32 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
         inputs += stage.stage_inputs(recipe.root, "tasks", NAME, table="test")
 
     wanted = _items(recipe, config)  # read before an engine starts: a wrong field is found at once
-    files = stage_files(recipe, config.input)
 
-    def make_rows(session: SparkSession, _attempt: Attempt, paths: list[str]) -> tuple[DataFrame, dict[str, Any]]:
+    def make_rows(session: SparkSession, _attempt: Attempt, paths: list[str]) -> tuple[DataFrame, Details]:
         found = index.build(wanted, config)
         frame = read_files(session, paths)
         held = session.sparkContext.broadcast(found)
-        common = _common(frame, held, config, sum(file["rows"] for file in files))
+        documents = sum(file["rows"] for file in stage_files(recipe, config.input))
+        common = _common(frame, held, config, documents)
         details = {
             "items": len(found.names), "ngrams": found.grams, "index_bytes": index.memory_bytes(found),
-            "common_ngrams": len(common.weak), "phrases": len(common.phrases), "sets": found.sets,
+            "common_ngrams": len(common.weak), "phrases": len(common.phrases),
         }  # fmt: skip
         log.info("%s: %d items, %d n-grams: %s", NAME, len(found.names), found.grams, found.sets)
+
+        def with_counts(facts: Sequence[FileFacts]) -> dict[str, Any]:
+            return details | {"sets": counted(found.sets, _found(session, facts, config))}
 
         def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             judge = Judge(held.value, config, common)
             for batch in batches:
                 yield to_batch(decided(from_row(row), judge) for row in batch.to_pylist())
 
-        return map_rows(frame, rows), details
+        return map_rows(frame, rows), with_counts
 
-    return joined(engine, recipe, NAME, inputs, lambda: [f["path"] for f in files], make_rows)
+    return joined(
+        engine, recipe, NAME, inputs, lambda: [file["path"] for file in stage_files(recipe, config.input)], make_rows
+    )
 
 
 def _items(recipe: Recipe, config: Config) -> list[items.Item]:
@@ -86,6 +91,17 @@ def _common(frame: DataFrame, held: Any, config: Config, documents: int) -> Comm
     many = sorted((row["gram"], row["n"]) for row in sums.where(F.col("n") > min(limits)).collect())
     weak = [gram for gram, n in many if config.common_documents and n > config.common_documents]
     return Common(weak, [gram for gram, n in many if config.phrase_documents and n > config.phrase_documents])
+
+
+def _found(session: SparkSession, facts: Sequence[FileFacts], config: Config) -> Iterator[tuple[str, str, str, int]]:
+    """(table, kind, items as written, documents) of what was dropped and, where lines were cut, kept."""
+    for table in ("dropped", "kept") if config.action == "cut" else ("dropped",):
+        paths = [fact.path for fact in facts if fact.table == table and fact.rows]
+        if paths:
+            own = [F.col("metadata")[name].alias(name) for name in (KIND, ITEMS)]
+            frame = read_files(session, paths, ["metadata"]).select(*own).where(F.col(KIND).isNotNull())
+            for row in frame.groupBy(KIND, ITEMS).count().collect():
+                yield table, row[KIND], row[ITEMS], row["count"]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from spark_jobs.session import Engine
 
 log = logging.getLogger("millrace")
 
+Details = dict[str, Any] | Callable[[Sequence[FileFacts]], dict[str, Any]]
 Made = DataFrame | tuple[DataFrame, dict[str, Any]]  # a slice's rows, and what its manifest has as ``details``
 Rows = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 _MEASURED_IN_DRIVER = 32  # files; more of them are measured by a Spark job
@@ -106,13 +107,16 @@ def commit(
 ) -> Manifest:
     """Write an attempt's rows, check them against what came in (rows, sum of id hashes), publish.
 
-    ``came`` None takes the number of rows in from the table ``captures``. ``more`` are further values of the manifest.
+    ``came`` None takes the number of rows in from the table ``captures``. ``more`` are further values of the manifest;
+    ``details`` may be a function of the facts of the written files.
     """
     facts = measure(session, [*write(frame, attempt.data_folder), *attempt.also])
     captured = [fact.path for fact in facts if fact.table == "captures"]
     rows_in, skipped, details = (came[0], 0, {}) if came else _captures(captured)
     if details:
         more["details"] = details | more.get("details", {})
+    if callable(more.get("details")):
+        more["details"] = more["details"](facts)
     counts = stage.check_balance(attempt, facts, rows_in, came[1] if came else None)
     rules = stage.dropped_by(facts)
     manifest = attempt.manifest(
@@ -198,7 +202,7 @@ def joined(
     name: str,
     inputs: Sequence[dict[str, Any]],
     paths: Callable[[], Iterable[str]],
-    make_rows: Callable[[SparkSession, Attempt, list[str]], tuple[DataFrame, dict[str, Any]]],
+    make_rows: Callable[[SparkSession, Attempt, list[str]], tuple[DataFrame, Details]],
 ) -> Manifest:
     """A stage that joins: all input files at once. ``make_rows`` also gives the manifest's ``details``."""
     attempt = stage.begin(recipe, name, inputs)

@@ -49,7 +49,7 @@ class Config(Table):
     sets: list[EvaluationSet] = Field([], description="Evaluation sets; the test set of [tasks] always belongs to them")
     ngram: int = Field(13, ge=3, description="Words of an n-gram")
     shortest: int = Field(8, ge=1, description="Fewest words of a text that is looked for as a whole")
-    with_answer: int = Field(8, ge=4, description="Fewest words of a shorter question and its answer together")
+    with_answer: int = Field(7, ge=4, description="Fewest words of a shorter question and its answer together")
     share_max: float = Field(0.0, ge=0, lt=1, description="Greatest share of an item's n-grams in a document")
     edited: bool = Field(True, description="Whether to look for copies in which words were changed, too")
     edited_min: float = Field(0.75, ge=0.5, le=1, description="Share of a text's words, in order, that is a copy")

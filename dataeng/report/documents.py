@@ -195,7 +195,7 @@ def duplicates(stage: Published, config: Config) -> dict[str, Any]:
 
 
 def contamination(stage: Published) -> dict[str, Any]:
-    """Documents dropped for holding evaluation items, by set; what else the step says of its sets."""
+    """Documents that held evaluation items, by set; the sets as the step counted them, and what else it says."""
     sets: Counter[str] = Counter()
     items: Counter[str] = Counter()
     if "dropped" in stage.document_tables():
@@ -204,9 +204,12 @@ def contamination(stage: Published) -> dict[str, Any]:
                 if row["matched"]:
                     items[row["matched"]] += 1
                     sets[re.split(r"[#/:\s]", row["matched"])[0]] += 1
+    counted = {name: facts for name, facts in stage.manifest.details.get("sets", {}).items() if "documents" in facts}
     return {
         "documents": sum(sets.values()),
-        "items": len(items),
-        "by_set": dict(sets.most_common()),
-        "details": stage.manifest.details,
+        "cut": sum(facts["cut"] for facts in counted.values()),
+        "items": sum(facts["found"] for facts in counted.values()) if counted else len(items),
+        "by_set": {name: facts["dropped"] for name, facts in counted.items()} or dict(sets.most_common()),
+        "sets": counted,
+        "details": {key: value for key, value in stage.manifest.details.items() if key != "sets"},
     }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataeng.decontaminate import Config, EvaluationSet, index, items
-from dataeng.decontaminate.decide import decided
+from dataeng.decontaminate.decide import counted, decided
 from dataeng.decontaminate.items import Item
 from dataeng.decontaminate.search import Common, Judge, grams_in, lcs, verdict
 from dataeng.decontaminate.words import words
@@ -247,7 +247,9 @@ def test_a_sets_own_template_is_no_evidence():
 
 
 def test_items_of_a_template_alone_are_found_whole():
-    texts = [f"If a train goes at a steady speed of v{n} how far will it have gone in miles before noon?" for n in range(40)]
+    texts = [
+        f"If a train goes at a steady speed of v{n} how far will it have gone in miles before noon?" for n in range(40)
+    ]
     made = judge(*texts)
     assert made.index.sets["set"]["of_template"] == 40
     assert made.look(f"Well. {texts[7]} Yes.")[0][0][:3] == ("set/7", "verbatim", 1.0)
@@ -292,11 +294,13 @@ def test_a_cut_takes_the_items_lines_and_leaves_the_rest():
     document = Document("x", "\n".join(LINES), metadata={"title": "t"})
     row = decided(document, judge(item, config=config))
     assert (row["table"], row["text"]) == ("kept", "\n".join([*LINES[:2], LINES[4]]))
-    assert row["metadata"] == {"title": "t", "contaminated": "gsm/0", "contaminated_by": "verbatim",
-                               "contaminated_characters": str(len(LINES[2]) + len(LINES[3]) + 2)}  # fmt: skip
+    facts = {"contaminated": "gsm/0", "contaminated_by": "verbatim", "contaminated_items": '["gsm/0"]'}
+    characters = str(len(LINES[2]) + len(LINES[3]) + 2)
+    assert row["metadata"] == {"title": "t", "contaminated_characters": characters, **facts}
     dropped = decided(document, judge(item, config=Config(action="cut", shortest_rest=50)))
     assert (dropped["table"], dropped["text"]) == ("dropped", document.text)
     assert (dropped["rule"], dropped["matched"], dropped["similarity"]) == ("contaminated", "gsm/0", 1.0)
+    assert dropped["metadata"] == {"title": "t", **facts}
     clean = Document("y", LINES[0])
     assert decided(clean, judge(item, config=config))["row_hash"] == decided(clean, judge(item))["row_hash"]
 
@@ -320,3 +324,18 @@ def test_the_labelled_crawls_questions_are_those_of_the_set(data_dir):
     for label in labels:
         found, _ = made.look("Study notes\n" + label["eval_text"].replace("  ", " ") + "\nMore.")
         assert found[0].similarity == 1
+
+
+def test_documents_count_for_each_set_that_they_hold():
+    facts = {name: {"items": 9} for name in ("a", "b", "c")}
+    found = [
+        ("dropped", "verbatim", '["a/1", "a/2", "b/0"]', 2),
+        ("dropped", "answer", '["a/1"]', 1),
+        ("kept", "edited", '["b/7"]', 4),
+    ]
+    nothing = dict.fromkeys(("found", "documents", "dropped", "cut", "verbatim", "answer", "edited"), 0)
+    assert counted(facts, found) == {
+        "a": {"items": 9, **nothing, "found": 2, "documents": 3, "dropped": 3, "verbatim": 2, "answer": 1},
+        "b": {"items": 9, **nothing, "found": 2, "documents": 6, "dropped": 2, "cut": 4, "verbatim": 2, "edited": 4},
+        "c": {"items": 9, **nothing},
+    }
