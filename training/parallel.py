@@ -57,7 +57,7 @@ def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Modul
                 tensor.split(module, context.mesh["tensor"])
     for module in model.modules():
         if isinstance(module, Block):
-            _recompute(module, settings.recompute)
+            recompute(module, settings.recompute)
             if settings.compile:
                 module.compile()
     if context.mesh is not None:
@@ -82,7 +82,7 @@ def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
         fully_shard(part, **more)
 
 
-def _recompute(block: nn.Module, mode: str) -> None:
+def recompute(block: nn.Module, mode: str) -> None:
     """Let a block's backward compute activations again: all of them, or all but the matrix products' outputs."""
     if mode == "none":
         return

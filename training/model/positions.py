@@ -44,10 +44,11 @@ def _yarn(plain_P: Tensor, theta: float, scaling: RopeScaling) -> tuple[Tensor, 
 
 
 @lru_cache(maxsize=64)
-def frequencies(
-    head_width: int, theta: float, scaling: RopeScaling | None, device: torch.device
-) -> tuple[Tensor, float]:
-    """The angle (P,) by which each pair turns from one token to the next, in fp32, and a factor of cosine and sine."""
+def frequencies(head_width: int, theta: float, scaling: RopeScaling | None) -> tuple[tuple[float, ...], float]:
+    """The angle by which each pair turns from one token to the next, in fp32, and a factor of cosine and sine.
+
+    Numbers, not a tensor: one that was made in inference mode could not be trained with later.
+    """
     with torch.device("cpu"):
         plain_P = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
         factor = 1.0
@@ -57,14 +58,14 @@ def frequencies(
             plain_P = _llama3(plain_P, scaling)
         elif scaling:
             plain_P, factor = _yarn(plain_P, theta, scaling)
-    return plain_P.to(device), factor
+    return tuple(plain_P.tolist()), factor
 
 
 def rotary(positions_BL: Tensor, config: ModelConfig, local: bool = False) -> tuple[Tensor, Tensor]:
     """Cosine and sine (B, 1, L, E) of RoPE in fp32, halves repeated as Llama does (arXiv:2104.09864)."""
     theta, scaling = (config.local_theta, None) if local else (config.rope_theta, config.rope_scaling)
-    turn_P, factor = frequencies(config.head_width, theta, scaling, positions_BL.device)
-    angle = positions_BL[:, None, :, None].float() * turn_P
+    turns, factor = frequencies(config.head_width, theta, scaling)
+    angle = positions_BL[:, None, :, None].float() * torch.tensor(turns, device=positions_BL.device)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos() * factor, angle.sin() * factor
 

@@ -1,0 +1,38 @@
+"""Floating-point operations of training, counted as the field counts them, and the share of the device's peak (MFU).
+
+A token costs 6 × (parameters in matrix products: without the embedding, with the head, also when tied) plus
+6 × layers × heads × head size × T for causal attention over rows of T tokens; recomputed activations do not
+count. The older form (PaLM, arXiv:2204.02311, appendix B) has 12 in place of the second 6: it counts what a
+causal mask hides. Bidirectional attention is counted by 12 in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+# Dense bf16 peaks in FLOP/s, from NVIDIA's data sheets.
+PEAKS = {"H100": 989.5e12, "H200": 989.5e12, "GH200": 989.5e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+
+
+def matrix_parameters(model: nn.Module) -> int:
+    """Weights that a token is multiplied by: those of linear layers, the head among them."""
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+
+
+def per_token(model: nn.Module, row_tokens: int, full_form: bool = False) -> float:
+    """FLOPs of forward and backward for one token of rows of ``row_tokens``; ``full_form``: 12 in place of 6."""
+    found = 6.0 * matrix_parameters(model)
+    config = getattr(model, "config", None)
+    if config is None:
+        return found
+    factor = 12.0 if full_form or config.kind == "encoder" else 6.0
+    return found + factor * config.all_layers * config.heads * config.head_width * row_tokens
+
+
+def peak(device: torch.device, precision: str) -> float | None:
+    """The device's peak in FLOP/s for matrix products in bf16 or fp16; None where it is not known."""
+    if device.type != "cuda" or precision == "fp32":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((value for key, value in PEAKS.items() if key in name), None)

@@ -1,0 +1,206 @@
+"""What a training step will need: ``python -m training.memory RECIPE [KEY=VALUE …]``.
+
+Parameters, memory by kind on each GPU, FLOPs a token and tokens a second at a given MFU, for the table
+`memory.target` on `memory.gpus` GPUs. Activations are counted by running a micro-batch on tensors that have no
+memory. With `memory.check` one real step is run on this machine,
+and the growth of its memory printed beside the estimate.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataeng.cli import UserError, run
+from dataeng.recipe import Recipe, Table, load, runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.methods.pretrain import Config as Pretrain
+
+_STATE_BYTES = {"adamw": 8, "lamb": 8, "muon": 4, "sgd": 4}  # of a parameter; muon: of a hidden matrix
+
+
+class Config(Table):
+    """Table `memory`: for which step and machines."""
+
+    target: str = runtime("pretrain", description="The table of pretraining that is looked at")
+    gpus: int = runtime(1, ge=1, description="Workers in all, laid out by the target's mesh")
+    vocabulary: int | None = runtime(None, ge=2, description="By default that of the recipe's tokenizer table")
+    mfu: float = runtime(0.4, gt=0, le=1, description="Share of the peak that is expected")
+    peak_tflops: float = runtime(989.5, gt=0, description="Dense bf16 peak of one GPU (H100 and H200: 989.5)")
+    check: bool = runtime(False, description="Run one step here and print what it took")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on each GPU by kind, and what a token costs."""
+
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    gathered: int  # weights in full while a unit computes
+    activations: int  # at the peak of a micro-batch, with what is needed for a moment
+    flops: float  # a token, causal form
+    flops_full: float  # a token, 12 × form
+
+    @property
+    def total(self) -> int:
+        """Bytes on each GPU in all."""
+        return self.weights + self.gradients + self.optimizer + self.gathered + self.activations
+
+
+def activations(config: Pretrain, vocabulary: int, length: int) -> int:
+    """Bytes at the peak of a step of one micro-batch of ``length``-token rows, beside weights and optimiser.
+
+    The step runs on tensors that have shapes and no memory, under torch's own tracker.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+    from torch.nn import functional as F
+
+    from training.model.assemble import assemble
+    from training.model.positions import rotary
+
+    if config.model.positions == "rotary":  # computes numbers once and keeps them: a fake tensor has none
+        rotary(torch.zeros((1, 1)), config.model)
+        rotary(torch.zeros((1, 1)), config.model, local=True)
+    tracker = MemTracker()
+    with FakeTensorMode():
+        model = assemble(config.model, vocabulary)
+        _recompute(model, config)
+        tracker.track_external(model)
+        tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
+        low = torch.autocast("cpu", torch.bfloat16) if config.precision != "fp32" else nullcontext()
+        with tracker:
+            with low:
+                loss = F.cross_entropy(model(tokens).flatten(0, 1).float(), tokens.flatten(), reduction="sum")
+            loss.backward()
+    found = next(iter(tracker.get_tracker_snapshot("peak").values()))
+    return int(sum(size for kind, size in found.items() if str(kind).endswith((".ACT", ".TEMP"))))
+
+
+def _recompute(model: nn.Module, config: Pretrain) -> None:
+    from training import parallel
+    from training.model.block import Block
+
+    for module in model.modules():
+        if isinstance(module, Block):
+            parallel.recompute(module, config.recompute)
+
+
+def need(config: Pretrain, vocabulary: int, workers: int, length: int) -> Need:
+    """What each of ``workers`` GPUs needs for rows of ``length`` tokens; raises UserError for a wrong mesh."""
+    import torch
+
+    from training import flops, optim, parallel
+    from training.model.assemble import assemble
+
+    _, shards, tensor = config.mesh.shape(workers, "memory")
+    with torch.device("meta"):
+        model = assemble(config.model, vocabulary)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    parts = shards * tensor
+    states = 0
+    for group in optim.groups(model, config):
+        each = _STATE_BYTES[config.optimizer] if group["hidden"] or config.optimizer != "muon" else 8
+        states += each * sum(parameter.numel() for parameter in group["params"])
+    unit = count if count <= parallel.SMALL else _largest_unit(model)
+    whole = activations(config, vocabulary, length)
+    return Need(
+        parameters=count,
+        weights=4 * count // parts,
+        gradients=4 * count // parts,
+        optimizer=states // parts,
+        gathered=(2 if config.precision == "bf16" else 4) * unit // tensor * (2 if shards > 1 else 0),
+        activations=whole // (tensor * config.mesh.context),
+        flops=flops.per_token(model, length),
+        flops_full=flops.per_token(model, length, full_form=True),
+    )
+
+
+def _largest_unit(model: nn.Module) -> int:
+    """Parameters of the largest part that FSDP gathers at once: a block, or all that stands outside of them."""
+    from training.model.block import Block
+
+    blocks = [sum(p.numel() for p in m.parameters()) for m in model.modules() if isinstance(m, Block)]
+    outside = sum(parameter.numel() for parameter in model.parameters()) - sum(blocks)
+    return max([outside, *blocks])
+
+
+def measured(config: Pretrain, vocabulary: int, length: int) -> int:
+    """Bytes by which this process grows at most over two real steps of one micro-batch (Linux)."""
+    _two_steps(config.model_copy(update={"micro_batch": 1}), vocabulary, length)  # libraries take their own first
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    before = _resident("VmRSS:")
+    _two_steps(config, vocabulary, length)
+    return _resident("VmHWM:") - before
+
+
+def _resident(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) << 10
+
+
+def _two_steps(config: Pretrain, vocabulary: int, length: int) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    from training import optim, parallel
+    from training.context import Context
+    from training.model.assemble import assemble
+    from training.model.decoder import init_weights
+
+    context = Context(Recipe("", "", 0, {}), "memory", config)
+    model = parallel.build(
+        context, lambda: assemble(config.model, vocabulary), config, lambda made: init_weights(made, 0)
+    )
+    made = optim.make(model, config)
+    tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
+    for _ in range(2):
+        with parallel.autocast(context, config):
+            loss = F.cross_entropy(model(tokens).flatten(0, 1).float(), tokens.flatten())
+        loss.backward()
+        made.step()
+        made.zero_grad(set_to_none=True)
+
+
+def report(recipe: Recipe) -> str:
+    """The lines that the command prints."""
+    config: Config = recipe.step("memory")
+    if recipe.kind(config.target) != "pretrain" or config.target not in recipe:
+        raise UserError(f"{recipe.path}: memory.target = {config.target!r}: name a table of pretraining")
+    target: Pretrain = recipe.step(config.target)
+    vocabulary = config.vocabulary or recipe.step("tokenizer").vocabulary
+    length = target.row_tokens or recipe.step("tokens").sample_tokens
+    found = need(target, vocabulary, config.gpus, length)
+    rows = [("weights (fp32)", found.weights), ("gradients (fp32)", found.gradients)]
+    rows += [(f"state of {target.optimizer}", found.optimizer), ("gathered weights", found.gathered)]
+    rows += [(f"activations of {target.micro_batch} rows of {length} tokens", found.activations)]
+    rows += [("in all", found.total)]
+    lines = [f"{found.parameters:,} parameters, vocabulary {vocabulary:,}, on {config.gpus} GPUs; each of them:"]
+    lines += [f"  {name:<44}{size / (1 << 20):>12,.1f} MiB" for name, size in rows]
+    speed = config.gpus * config.mfu * config.peak_tflops * 1e12 / found.flops
+    lines += [f"FLOPs a token: {found.flops:.4g} (causal), {found.flops_full:.4g} (12 × form)"]
+    lines += [f"expected: {speed:,.0f} tokens/s at {config.mfu:.0%} of {config.gpus} × {config.peak_tflops:g} TFLOP/s"]
+    if config.check:
+        alone = need(target.model_copy(update={"mesh": type(target.mesh).model_validate({})}), vocabulary, 1, length)
+        grew = measured(target, vocabulary, length)
+        lines += [f"one step here: {grew / (1 << 20):,.1f} MiB, {grew / alone.total:.2f} of the estimate for 1 worker"]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print what the recipe's step needs."""
+    sys.stdout.write(report(load(arguments, ("dataeng.", "training."))) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)
