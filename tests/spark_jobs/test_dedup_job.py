@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dedup_reference import deduplicate
+from dedup_reference import Plain
 
 from dataeng import stage
 from dataeng.cli import UserError
@@ -18,7 +19,6 @@ from spark_jobs import dedup
 from spark_jobs.session import Engine
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in ("l", "n", "rst", "m")]
-COLUMNS = ("table", "rule", "duplicate_of", "matched", "similarity")
 
 
 def sentence(chance: random.Random, words: int) -> list[str]:
@@ -61,49 +61,64 @@ def run(root: Path, partitions: int = 2, **settings: Any) -> Manifest:
     return dedup.step(Engine(recipe), recipe)
 
 
-def decisions(
-    root: Path, table_rows: Any, by_hash: dict[tuple[str, Any, Any], str]
-) -> dict[str, list[tuple[Any, ...]]]:
-    """By the input's row hash, what became of the rows with it."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
-    for table in ("kept", "dropped"):
-        for row in table_rows(root, "dedup", table):
-            origin = by_hash[(row["id"], row["text"], row["file"])]
-            found.setdefault(origin, []).append(tuple((row | {"table": table})[name] for name in COLUMNS))
-    return found
-
-
-@pytest.mark.parametrize("keep", ["longest", "earliest", "highest:quality"])
-def test_decisions_are_those_of_a_plain_program(spark, tmp_path, published, table_rows, keep) -> None:
-    rows = corpus()
-    published(tmp_path, "texts", rows, 3)
-    manifest = run(tmp_path, keep=keep, threshold=0.7)
-    expected = deduplicate(rows, recipe_config(keep=keep, threshold=0.7))
-    found = decisions(tmp_path, table_rows, {(r["id"], r["text"], r["file"]): r["row_hash"] for r in rows})
-    twice = rows[4]["row_hash"]
-    assert sorted(rule for _, rule, *_ in found[twice]) == sorted([expected[twice][1] or "", "duplicate_id"])
-    for row_hash, decision in expected.items():
-        assert decision in found[row_hash]
-        assert len(found[row_hash]) == (2 if row_hash == twice else 1)
-    assert manifest.counts["in"] == len(rows)
-    assert set(manifest.dropped_by) == {"near_duplicate", "exact", "duplicate_id"}
-    assert manifest.details["bands_cut_off"] == 0
+def hard_corpus() -> list[dict[str, Any]]:
+    """``corpus`` with what is hard: bands of many, ties, scripts without spaces, ids seen twice, equal rows."""
+    chance = random.Random(7)
+    common = sentence(chance, 90)
+    texts = [" ".join(edit(chance, common, 1)) for _ in range(24)]  # bands of more than a block
+    page = sentence(chance, 60)
+    texts += [" ".join([*page[:50], *sentence(chance, 14)]) for _ in range(6)]  # alike, but not enough
+    for first, size in ((0x4E00, 600), (0x0E01, 46), (0x3041, 80), (0xAC00, 900)):
+        letters = [chr(first + chance.randrange(size)) for _ in range(120)]
+        for place in (0, 30, 60):
+            letters[place] = chr(first + chance.randrange(size))
+            texts.append("".join(letters) if first < 0xAC00 else " ".join(letters))
+        texts.append(unicodedata.normalize("NFD", texts[-1]) + "。")
+    one, other = [*page[:-1], "left"], [*page[:-1], "right"]  # as near to the page, and as long, as each other
+    texts += [" ".join(words) for words in (page, one, other)] + ["Page 1 of 9", "Page 2 of 9"]
+    rows = corpus(2)
+    for number, text in enumerate(texts):
+        document = Document(id=digest(f"hard-{number}"), text=text, file="h", offset=number // 2)
+        document.scores = {"quality": 0.5}
+        rows.append(to_row(document))
+    return [*rows, rows[-1], rows[-5]]
 
 
 def recipe_config(**settings: Any) -> Any:
     return Recipe("test.toml", "x", 0, {"dedup": settings}).step("dedup")
 
 
-def test_results_hang_on_neither_partitions_nor_order_nor_files(spark, tmp_path, published) -> None:
-    rows, hashes = corpus(2), set()
-    for partitions, files in ((1, 1), (2, 5), (7, 2)):
-        random.Random(partitions).shuffle(rows)
-        root = tmp_path / str(partitions)
-        published(root, "texts", rows, files)
-        manifest = run(root, partitions)
-        hashes.add(tuple(manifest.tables[name].hash for name in ("kept", "dropped", "signatures")))
-        assert stage.verify(str(root), "dedup") == []
-    assert len(hashes) == 1
+def test_tables_are_those_of_a_plain_program(spark, tmp_path, published) -> None:
+    """Hash for hash: by any number of partitions, whatever the order and the files, bands larger than blocks."""
+    rows, settings = hard_corpus(), {"keep": "highest:quality", "threshold": 0.7, "block_documents": 8}
+    plain = Plain(rows, recipe_config(**settings))
+    assert {decision[1] for _, decision in plain.decisions()} == {None, "near_duplicate", "exact", "duplicate_id"}
+    assert plain.cut_off == 0
+    spark.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")  # or all would run as one
+    try:
+        for partitions, files in ((1, 1), (2, 5), (7, 2), (64, 9)):
+            random.Random(partitions).shuffle(rows)
+            root = tmp_path / str(partitions)
+            published(root, "texts", rows, files)
+            manifest = run(root, partitions, **settings)
+            found = {name: table.hash for name, table in manifest.tables.items()}
+            assert found == plain.hashes(), f"{partitions} partitions"
+            assert manifest.details["bands_cut_off"] == 0
+            assert manifest.counts["in"] == len(rows)
+            assert stage.verify(str(root), "dedup") == []
+    finally:
+        spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
+
+
+def test_other_settings_are_those_of_a_plain_program_too(spark, tmp_path, published) -> None:
+    """What is cut off as well, with short hashes, another rule and another seed."""
+    rows = hard_corpus()
+    settings = {"keep": "earliest", "block_documents": 3, "max_rounds": 1, "hash_bits": 32, "hash_seed": 9}
+    published(tmp_path, "texts", rows, 3)
+    plain = Plain(rows, recipe_config(**settings))
+    manifest = run(tmp_path, **settings)
+    assert {name: table.hash for name, table in manifest.tables.items()} == plain.hashes()
+    assert manifest.details["bands_cut_off"] == plain.cut_off > 0
 
 
 def test_large_bands_go_by_rounds_and_come_to_the_same_clusters(spark, tmp_path, published, table_rows) -> None:
