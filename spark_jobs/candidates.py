@@ -9,8 +9,11 @@ N hubs after ``dedup.max_rounds`` are counted as ``bands_cut_off``.
 
 Shuffled, for D documents (one for each distinct text) of W words and B bands: about 90 B bytes a document for
 the bands, then 8 W bytes for each distinct block that a document stands in (bands with the same members count
-once). A document alone in its bands is not read again. Comparisons: at most N / 2 for each document and
-band. Memory of a task: one block, 8 N W bytes, and a batch.
+once). A document alone in its bands is not read again; those of larger bands are read once more for all later
+rounds. Comparisons: at most N / 2 for each document and band. Memory of a task: one block, 8 N W bytes, and a batch.
+
+A band held by some tens of thousands of documents is numbered in ranges of its order instead of in one task
+(``_numbered_in_ranges``); the numbers, and so the blocks, are the same.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from dataeng.dedup.verify import LINKS, compare
 from spark_jobs.scratch import Scratch
 
 Sets = Callable[[DataFrame], DataFrame]
+SAMPLE, IN_SAMPLE = 256, 128  # one id in 256; a band with 128 of them has about 32,768 documents
 
 
 def links(scratch: Scratch, signed: DataFrame, sets_of: Sets, config: Config) -> tuple[DataFrame, int]:
@@ -35,17 +39,25 @@ def links(scratch: Scratch, signed: DataFrame, sets_of: Sets, config: Config) ->
 
     ``signed`` has ``id`` and ``bands``; ``sets_of`` gives ``id`` and ``values`` for a frame of distinct ids.
     """
-    frames, cut_off = [], 0
+    frames, cut_off, heavy = [], 0, _heavy(scratch, signed)
     members = signed.select("id", F.explode(_places(config.bands)).alias("band"), "bands")
     for number in range(config.max_rounds):
-        blocks = scratch.keep(_blocks(_ordered(members, number, config.bands), config.block_documents))
+        ordered = _ordered(members, number, config.bands)
+        blocks = scratch.keep(_blocks(scratch, ordered, heavy, config.block_documents))
         frames.append(scratch.keep(_compare(blocks, sets_of, config.threshold)))
         large = blocks.filter(F.col("size") > config.block_documents)
         cut_off = large.select("band", "hash").distinct().count()
-        if not cut_off:
+        if not cut_off or number + 1 == config.max_rounds:
             break
         members = _hubs(large, frames[-1]).join(signed.select("id", "bands"), "id")
+        if number == 0:
+            members = scratch.keep(members)
+            sets_of = _among(scratch.keep(sets_of(members.select("id").distinct())))
     return reduce(DataFrame.unionByName, frames), cut_off
+
+
+def _among(sets: DataFrame) -> Sets:
+    return lambda ids: sets.join(ids, "id", "left_semi")
 
 
 def _places(bands: int) -> Column:
@@ -59,11 +71,53 @@ def _ordered(members: DataFrame, number: int, bands: int) -> DataFrame:
     return members.select("id", "band", *columns)
 
 
-def _blocks(members: DataFrame, documents: int) -> DataFrame:
+def _heavy(scratch: Scratch, signed: DataFrame) -> DataFrame | None:
+    """Bands of very many documents, by a sample that hangs on the ids alone; None where there is none.
+
+    The sample decides how a band is numbered and not what comes out. The frame has at most one row for each
+    SAMPLE x IN_SAMPLE / B documents: 2 kB a million.
+    """
+    if signed.count() < SAMPLE * IN_SAMPLE:
+        return None
+    sample = signed.filter(F.pmod(F.xxhash64("id"), F.lit(SAMPLE)) == 0)
+    bands = sample.select(F.posexplode("bands").alias("band", "hash")).groupBy("band", "hash").count()
+    heavy = scratch.keep(bands.filter(F.col("count") >= IN_SAMPLE).select("band", "hash"))
+    return None if heavy.isEmpty() else heavy
+
+
+def _blocks(scratch: Scratch, members: DataFrame, heavy: DataFrame | None, documents: int) -> DataFrame:
     """A row for each block: its band and hash, the band's size, the ids in order, a key of the set of ids."""
+    if heavy is None:
+        return _cut(_numbered(members), documents)
+    few = F.broadcast(heavy)
+    light = _cut(_numbered(members.join(few, ["band", "hash"], "left_anti")), documents)
+    ranges = _numbered_in_ranges(scratch, members.join(few, ["band", "hash"], "left_semi"))
+    return light.unionByName(_cut(ranges, documents))
+
+
+def _numbered(members: DataFrame) -> DataFrame:
+    """Members with their place in their band and its size."""
     band = Window.partitionBy("band", "hash")
     place = F.row_number().over(band.orderBy("other", "id"))
-    numbered = members.withColumn("place", place).withColumn("size", F.count("*").over(band))
+    return members.withColumn("place", place).withColumn("size", F.count("*").over(band))
+
+
+def _numbered_in_ranges(scratch: Scratch, members: DataFrame) -> DataFrame:
+    """What ``_numbered`` gives, by ranges of the order: each is numbered by itself, after all that come before."""
+    order = ["band", "hash", "other", "id"]
+    ranges = members.repartitionByRange(*order).sortWithinPartitions(*order)
+    ranges = scratch.keep(ranges.withColumn("range", F.spark_partition_id()))
+    band = Window.partitionBy("band", "hash")
+    before = F.sum("count").over(band.orderBy("range").rowsBetween(Window.unboundedPreceding, -1))
+    counts = ranges.groupBy("band", "hash", "range").count()
+    counts = counts.withColumn("size", F.sum("count").over(band)).withColumn("before", F.coalesce(before, F.lit(0)))
+    inside = Window.partitionBy("band", "hash", "range").orderBy("other", "id")
+    numbered = ranges.withColumn("inside", F.row_number().over(inside))
+    joined = numbered.join(F.broadcast(counts.drop("count")), ["band", "hash", "range"])
+    return joined.withColumn("place", F.col("inside") + F.col("before")).drop("range", "inside", "before")
+
+
+def _cut(numbered: DataFrame, documents: int) -> DataFrame:
     shared = numbered.filter(F.col("size") > 1)
     block = F.floor((F.col("place") - 1) / documents).alias("block")
     gathered = shared.groupBy("band", "hash", block).agg(

@@ -9,7 +9,7 @@ path; each is written to storage. Shuffled: two copies of each edge a round (two
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.scratch import Scratch
@@ -42,16 +42,20 @@ def _neighbours(edges: DataFrame) -> DataFrame:
 
 
 def _large_star(edges: DataFrame) -> DataFrame:
-    least = F.least("node", F.min("other").over(Window.partitionBy("node")))
-    seen = _neighbours(edges).withColumn("root", least).filter("other > node")
-    return seen.select(F.col("other").alias("node"), "root").distinct()
+    neighbours = _neighbours(edges)
+    seen = neighbours.join(_least(neighbours, "other"), "node").withColumn("root", F.least("node", "least"))
+    return seen.filter("other > node").select(F.col("other").alias("node"), "root").distinct()
 
 
 def _small_star(edges: DataFrame) -> DataFrame:
-    least = F.min("root").over(Window.partitionBy("node"))
-    seen = edges.withColumn("least", least)
+    seen = edges.join(_least(edges, "root"), "node")
     smaller = seen.filter("root != least").select(F.col("root").alias("node"), F.col("least").alias("root"))
     return smaller.union(seen.select("node", F.col("least").alias("root"))).distinct()
+
+
+def _least(edges: DataFrame, column: str) -> DataFrame:
+    """Each node's least neighbour. Joined and not a window: a node's edges need not come together in one task."""
+    return edges.groupBy("node").agg(F.min(column).alias("least"))
 
 
 def _is_stars(edges: DataFrame) -> bool:
