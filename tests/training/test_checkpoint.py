@@ -1,9 +1,13 @@
-"""Checkpoints: resume bit for bit, never half a one, damage falls back."""
+"""Checkpoints: resume bit for bit, never half a one, damage falls back; ends that were asked for, and hangs."""
 
+import functools
 import json
+import logging
+import math
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +16,12 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from dataeng import stage
-from tests.training.tools import publish_tokens, recipe_at
-from training import checkpoint
+from dataeng.cli import Failure, Stopped
+from tests.training.tools import publish_tokens, recipe_at, start_ranks
+from training import checkpoint, trainer
 from training.context import Context
 from training.methods import pretrain
+from training.settings import TrainerConfig
 
 
 def run(recipe, rank=0, world=1, port=0):
@@ -27,8 +33,10 @@ def run(recipe, rank=0, world=1, port=0):
         dist.destroy_process_group()
 
 
-def _child(rank, recipe, world, port, killed_after):
+def _child(rank, recipe, world, port, killed_after, disturb):
     """A rank; rank 0 kills itself when the save after that step would be published."""
+    if disturb is not None:
+        disturb(rank)
     if killed_after is not None and rank == 0:
         publish = checkpoint.Checkpoints._publish
 
@@ -42,12 +50,16 @@ def _child(rank, recipe, world, port, killed_after):
     run(recipe, rank, world, port)
 
 
-def spawn(recipe, world=1, killed_after=None):
-    """Run pretraining in processes of its own; whether they ended well."""
+def spawn(recipe, world=1, killed_after=None, disturb=None):
+    """Run pretraining in processes of its own, each disturbed by ``disturb(rank)``; whether they ended well."""
     port = 20000 + os.getpid() % 20000 + world
+    if world == 1 and killed_after is None:
+        run(recipe)
+        return True
     try:
-        mp.spawn(_child, (recipe, world, port, killed_after), nprocs=world)
-    except (mp.ProcessExitedException, mp.ProcessRaisedException):
+        start_ranks(_child, (recipe, world, port, killed_after, disturb), world)
+    except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
+        print("a rank ended:", error)
         return False
     return True
 
@@ -107,14 +119,76 @@ def test_killed_in_a_save_resumes_from_the_one_before_bit_for_bit(published, uni
     assert one == two
 
 
-def test_another_worker_count_goes_on_with_the_same_samples(published, uninterrupted, tmp_path):
+def test_other_worker_counts_go_on_with_the_same_samples(published, uninterrupted, tmp_path):
     recipe = copy_of(published, tmp_path)
     assert not spawn(recipe, 2, killed_after=4)
-    assert spawn(recipe, 1)
-    assert details(recipe)["resumed_from"] == 2
+    assert not spawn(recipe, 3, killed_after=6)
+    run(recipe)
+    assert details(recipe)["resumed_from"] == 4
     for mine, whole in zip(losses(tmp_path), losses(uninterrupted(2)), strict=True):
         assert mine[:2] == whole[:2]
         assert mine[2] == pytest.approx(whole[2], abs=1e-5)
+
+
+def _terminated_at_three(rank):
+    """Rank 1 gets SIGTERM in its third step."""
+    update = trainer._Run.update
+
+    def updated(self, step):
+        if rank == 1 and self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, step)
+
+    trainer._Run.update = updated
+
+
+def test_sigterm_to_one_rank_saves_and_ends_all_and_a_rerun_goes_on(published, uninterrupted, tmp_path):
+    recipe = copy_of(published, tmp_path)
+    assert not spawn(recipe, 2, disturb=_terminated_at_three)
+    assert stage.read_manifest(str(tmp_path / "pretrain")) is None
+    assert spawn(recipe, 2)
+    assert details(recipe)["resumed_from"] == 3
+    assert losses(tmp_path) == losses(uninterrupted(2))
+
+
+def test_asked_to_end_it_says_where_and_asked_to_leave_it_saves_once_and_goes_on(published, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.stop.LOOK_EVERY_SECONDS", 0.0)
+    recipe = recipe_at(copy_of(published, tmp_path).root, checkpoint_every=100)
+    wishes = iter([None, "save", "save", "save", "stop"])
+    context = Context.single(recipe, "pretrain")
+    context.notice = lambda: next(wishes)
+    with pytest.raises(Stopped, match=r"at step 5, saved; run it again"):
+        pretrain.run(context)
+    kept = sorted(Path(tmp_path, "pretrain/checkpoints").glob("*/step-*/manifest.json"))
+    assert [path.parent.name for path in kept] == ["step-00000002", "step-00000005"]
+    run(recipe)
+    assert details(recipe)["resumed_from"] == 5
+
+
+def _sleeps_at_three(rank):
+    """Rank 1 waits for its third batch, for ever."""
+    ask = trainer._Run.next
+
+    def asked(self, steps):
+        step = ask(self, steps)
+        if rank == 1 and self.step == 2:
+            time.sleep(3600)
+        return step
+
+    trainer._Run.next = asked
+
+
+def test_a_hang_ends_with_a_dump_of_where_each_rank_stood(published, tmp_path):
+    recipe = copy_of(published, tmp_path)
+    recipe.tables["train"]["collective_timeout_seconds"] = 4
+    begun = time.monotonic()
+    assert not spawn(recipe, 2, disturb=_sleeps_at_three)
+    assert time.monotonic() - begun < 1800, "torch's own limit"
+    waiting, sleeping = ((tmp_path / "pretrain" / f"hang-{rank}.txt").read_text() for rank in (0, 1))
+    assert "process 0 of 2 was in `" in waiting.splitlines()[0]
+    assert waiting.splitlines()[0].endswith("of step 2")
+    assert "process 1 of 2 was in `data` of step 2" in sleeping.splitlines()[0]
+    assert "in asked" in sleeping, "the stack says which line"
 
 
 def test_one_and_two_workers_have_the_same_losses(uninterrupted):
@@ -124,10 +198,17 @@ def test_one_and_two_workers_have_the_same_losses(uninterrupted):
         assert one[3] == pytest.approx(two[3], rel=1e-4)
 
 
-def stopped_after_five(published, tmp_path):
-    """A root with checkpoints after steps 2 and 4, and a recipe that goes on from them."""
-    recipe = copy_of(published, tmp_path)
-    assert not spawn(recipe, killed_after=6)
+@pytest.fixture(scope="module")
+def stopped(published, tmp_path_factory):
+    """A root with checkpoints after steps 2 and 4, and half of one after step 6."""
+    root = tmp_path_factory.mktemp("stopped")
+    assert not spawn(copy_of(published, root), killed_after=6)
+    return root
+
+
+def stopped_after_five(stopped, tmp_path):
+    """A copy of it, and its two checkpoints."""
+    recipe = copy_of(stopped, tmp_path)
     return recipe, sorted((tmp_path / "pretrain/checkpoints").glob("*/step-*"))[:2]
 
 
@@ -150,16 +231,16 @@ def damage(folder, how):
 
 
 @pytest.mark.parametrize("how", ["bytes", "short", "missing", "metadata", "manifest"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(published, uninterrupted, tmp_path, how):
-    recipe, (_, newest) = stopped_after_five(published, tmp_path)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(stopped, uninterrupted, tmp_path, how):
+    recipe, (_, newest) = stopped_after_five(stopped, tmp_path)
     damage(newest, how)
     run(recipe)
     assert details(recipe)["resumed_from"] == 2
     assert losses(tmp_path) == losses(uninterrupted(1))
 
 
-def test_with_all_checkpoints_damaged_training_starts_again(published, uninterrupted, tmp_path):
-    recipe, both = stopped_after_five(published, tmp_path)
+def test_with_all_checkpoints_damaged_training_starts_again(stopped, uninterrupted, tmp_path):
+    recipe, both = stopped_after_five(stopped, tmp_path)
     for folder in both:
         damage(folder, "bytes")
     run(recipe)
@@ -167,8 +248,8 @@ def test_with_all_checkpoints_damaged_training_starts_again(published, uninterru
     assert losses(tmp_path) == losses(uninterrupted(1))
 
 
-def test_another_learning_rate_does_not_continue_but_other_intervals_do(published, tmp_path):
-    stopped_after_five(published, tmp_path)
+def test_another_learning_rate_does_not_continue_but_other_intervals_do(stopped, tmp_path):
+    stopped_after_five(stopped, tmp_path)
     other = recipe_at(tmp_path, learning_rate=2e-2)
     run(other)
     assert details(other)["resumed_from"] == 0
@@ -188,6 +269,50 @@ def test_more_steps_continue_only_where_the_schedule_allows(published, tmp_path)
     cosine = recipe_at(publish.root, max_steps=6, schedule="cosine")
     run(cosine)
     assert details(cosine)["resumed_from"] == 0
+
+
+def test_one_that_breaks_while_it_is_loaded_leaves_no_half_loaded_weights(stopped, uninterrupted, tmp_path):
+    recipe, _ = stopped_after_five(stopped, tmp_path)
+    load, calls = checkpoint.dcp.load, []
+
+    def broken(state, **more):
+        calls.append(1)
+        load(state, **more)
+        if len(calls) <= bad:
+            raise OSError("the disk went away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.dcp, "load", broken)
+        bad = 9
+        with pytest.raises(Failure, match="could not be loaded"):
+            run(recipe)
+        calls.clear()
+        bad = 1
+        run(recipe)
+    assert details(recipe)["resumed_from"] == 2
+    assert losses(tmp_path) == losses(uninterrupted(1))
+
+
+def test_checkpoints_are_kept_by_number_by_interval_and_by_validation_loss():
+    scores = {10: 3.0, 20: 2.0, 30: math.inf, 40: 2.5, 50: 2.1, 60: math.inf}
+    kept = functools.partial(checkpoint.kept_steps, scores)
+    assert kept(TrainerConfig(max_steps=99, keep=2)) == {50, 60}
+    assert kept(TrainerConfig(max_steps=99, keep=1, keep_every=20)) == {20, 40, 60}
+    assert kept(TrainerConfig(max_steps=99, keep=1, keep_best=2)) == {20, 50, 60}
+
+
+def test_a_run_keeps_those_and_says_what_may_differ(published, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "millrace")
+    rules = {"validate_every": 1, "checkpoint_every": 1, "keep": 1, "keep_every": 3}
+    root = copy_of(published, tmp_path).root
+    run(recipe_at(root, schedule="constant", max_steps=4, **rules))
+    run(recipe_at(root, schedule="constant", micro_batch=2, **rules))
+    steps = sorted(Path(root, "pretrain/checkpoints").glob("*/step-*/manifest.json"))
+    assert [path.parent.name for path in steps] == ["step-00000003", "step-00000006"]
+    assert "losses can differ by rounding: micro_batch 3 → 2" in caplog.text
+    assert not list(Path(root, "pretrain/checkpoints").glob("*/step-00000005/**/*.*")), (
+        "nothing is left of a pruned one"
+    )
 
 
 def test_old_checkpoints_are_pruned(uninterrupted):

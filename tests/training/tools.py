@@ -1,5 +1,7 @@
 """Small published roots and recipes, for the tests of training."""
 
+from collections.abc import Callable
+from multiprocessing import forkserver, set_forkserver_preload
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +100,15 @@ def recipe_at(root: Path, **pretrain: object) -> Recipe:
     }
     tables = {"pretrain": table | pretrain, "tokens": {"sample_tokens": SAMPLE}, "train": {}}
     return Recipe("test.toml", str(root), 3, tables)
+
+
+def start_ranks(child: Callable[..., None], arguments: tuple, ranks: int) -> None:
+    """Run ``child(rank, *arguments)`` in processes forked from one that has imported torch: that costs seconds.
+
+    Raises torch's ProcessRaisedException or ProcessExitedException.
+    """
+    from torch import multiprocessing as mp
+
+    set_forkserver_preload(["training.methods.pretrain", "training.trainer", "training.huggingface"])
+    forkserver.ensure_running()
+    mp.start_processes(child, arguments, nprocs=ranks, start_method="forkserver")
