@@ -25,12 +25,16 @@ _FILES = "task int, path string, file string"
 
 
 def rows_of(
-    engine: Engine, step: str, read_file: Callable[..., Iterator[dict[str, Any]]], look: Look | None = None
+    engine: Engine,
+    step: str,
+    read_file: Callable[..., Iterator[dict[str, Any]]],
+    look: Look | None = None,
+    look_from: int = 0,
 ) -> Callable[[SparkSession, list[dict[str, Any]]], Made]:
     """A ``make_rows`` for ``sliced``: each file through ``read_file(path, name)``, largest first, ids made unique.
 
-    With ``look`` the captures that share their contents are found first, and ``read_file`` is told as ``shared``.
-    The manifest's details then say how many were not extracted again (``repeats``).
+    With ``look`` the captures that share their contents are found first in slices of at least ``look_from`` bytes, and
+    ``read_file`` is told as ``shared``. The manifest's details say how many were not extracted again (``repeats``).
     """
     held: list[DataFrame] = []
 
@@ -57,14 +61,15 @@ def rows_of(
         largest_first = sorted(part, key=lambda file: (-file["size"], file["file"]))
         names = [(task, file["path"], file["file"]) for task, file in enumerate(largest_first)]
         files = session.createDataFrame(session.sparkContext.parallelize(names, len(names)), _FILES)
-        partitions = engine.partitions(sum(file["size"] for file in part))
-        found, repeats = parts(files, look) if look else (None, 0)
+        size = sum(file["size"] for file in part)
+        partitions = engine.partitions(size)
+        found, repeats = parts(files, look) if look and size >= look_from else (None, 0)
         if found is not None and repeats:
             log.info("%s: %d captures repeat others' contents: extracted once", step, repeats)
             rows = shared_rows(files, len(names), found, read_shared, partitions)
         else:
             # The shuffle computes each row once; all rows of an id stand in one partition, in one order.
             rows = files.mapInArrow(read, from_arrow_schema(ROW)).repartition(partitions, "id")
-        return map_rows(rows.sortWithinPartitions(*_ORDER), mark), {"repeats": repeats} if look else {}
+        return map_rows(rows.sortWithinPartitions(*_ORDER), mark), {} if found is None else {"repeats": repeats}
 
     return make_rows

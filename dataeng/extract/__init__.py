@@ -71,8 +71,10 @@ class Config(Table):
     )
     nodes: int = Field(60_000, ge=1, description="Most elements of a page (too_large)")
     depth: int = Field(250, ge=25, multiple_of=25, description="Deepest nesting of a page's elements (too_deep)")
-    once: bool = runtime(
-        True, description="Read all captures' digests first, so that captures of equal contents are extracted once"
+    once: bool | None = runtime(
+        None,
+        description="Read all captures' digests first, so that captures of equal contents are extracted once; by "
+        "default in slices over 64 MiB: in smaller ones what a worker remembers of its own pages costs less",
     )
     cpu_seconds: int = runtime(60, ge=1, description="CPU seconds of one page before its worker is killed (timeout)")
     memory_bytes: int = runtime(2 << 30, ge=1 << 28, description="Address space of the page worker (memory)")
