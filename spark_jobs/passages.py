@@ -37,12 +37,18 @@ def _repeats(documents: DataFrame, scratch: Scratch, config: Config) -> DataFram
     texts = documents.select("id", "url", "source", "text")
     rows = scratch.keep(stages.map_rows(texts, partial(units.units, config=config), units.UNITS))
     found = scratch.keep(repeated(rows, minimum))
+    if "substrings" in config.rules:
+        found = found.filter(F.col("kind") != units.RUN).unionByName(_windows(texts, found, scratch, config))
+    first = [F.col("first.id").alias("first_id"), F.col("first.place").alias("first_place")]
+    return found.select("id", "kind", "place", "end", "words", "holders", *first)
+
+
+def _windows(texts: DataFrame, found: DataFrame, scratch: Scratch, config: Config) -> DataFrame:
+    """The windows that occur twice, of those that are stood for by runs that do (among ``found``)."""
     shared = found.filter(F.col("kind") == units.RUN).groupBy("id").agg(F.collect_list("place").alias("places"))
     some = texts.join(shared, "id").select("id", "url", "text", "places")
     windows = scratch.keep(stages.map_rows(some, partial(units.windows, config=config), units.UNITS))
-    both = found.filter(F.col("kind") != units.RUN).unionByName(repeated(windows, {units.WINDOW: 2}))
-    first = [F.col("first.id").alias("first_id"), F.col("first.place").alias("first_place")]
-    return both.select("id", "kind", "place", "end", "words", "holders", *first)
+    return repeated(windows, {units.WINDOW: 2})
 
 
 def _rows(
