@@ -8,8 +8,14 @@ causal mask hides. Bidirectional attention is counted by 12 in both.
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from training.model.decoder import Decoder
 
 # Dense bf16 peaks in FLOP/s, from NVIDIA's data sheets.
 PEAKS = {"H100": 989.5e12, "H200": 989.5e12, "GH200": 989.5e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
@@ -36,3 +42,33 @@ def peak(device: torch.device, precision: str) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((value for key, value in PEAKS.items() if key in name), None)
+
+
+class Meter:
+    """Speed and memory of steps, for the log: tokens and FLOPs a second, the share of the peak, bytes in use."""
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str, processes: int) -> None:
+        self.model, self.device, self.processes = model, device, processes
+        self.peak = peak(device, precision)
+        self.costs: dict[int, float] = {}  # of a token, by the length of rows
+
+    def row(self, micro: Sequence[Mapping[str, Tensor]], parts: int, seconds: float) -> dict[str, float]:
+        """Metrics of a step of ``seconds`` whose batch has ``parts`` parts like ``micro`` (all take as many rows)."""
+        found = {"memory_bytes": float(memory_in_use(self.device))}
+        if not (isinstance(self.model, Decoder) and micro and "tokens" in micro[0]):
+            return found
+        length = micro[0]["tokens"].shape[1]
+        cost = self.costs.setdefault(length, per_token(self.model, length))
+        tokens = parts * sum(batch["tokens"].numel() for batch in micro)
+        each = tokens / seconds / self.processes
+        found |= {"tokens_per_second": tokens / seconds, "tokens_per_second_per_worker": each}
+        found["tflops_per_worker"] = each * cost / 1e12
+        return found | ({"mfu": each * cost / self.peak} if self.peak else {})
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: the most that tensors have taken on a GPU, or what this process holds of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

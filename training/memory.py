@@ -119,7 +119,7 @@ def need(config: Pretrain, vocabulary: int, workers: int, length: int) -> Need:
         weights=4 * count // parts,
         gradients=4 * count // parts,
         optimizer=states // parts,
-        gathered=(2 if config.precision == "bf16" else 4) * unit // tensor * (2 if shards > 1 else 0),
+        gathered=(2 if config.precision != "fp32" else 4) * unit // tensor * (2 if shards > 1 else 0),
         activations=whole // (tensor * config.mesh.context),
         flops=flops.per_token(model, length),
         flops_full=flops.per_token(model, length, full_form=True),

@@ -10,6 +10,7 @@ from typing import Any
 
 from dataeng import storage
 from training.context import Context
+from training.trackers import Trackers
 
 FLUSH_EVERY = 200  # rows
 
@@ -21,6 +22,7 @@ class Metrics:
         self.context, self.path = context, storage.join(context.folder, "metrics.jsonl")
         self.waiting = 0
         self.lines: list[str] = []
+        self.trackers = Trackers(context)
         if context.first:
             self.lines = [line for line in _lines(self.path) if resumed and json.loads(line)["step"] <= resumed]
             self.flush()
@@ -32,6 +34,7 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flush()
+        self.trackers.close()
         if kind is None and self.context.first:
             _write_tensorboard(storage.join(self.context.folder, "tensorboard"), self.lines)
 
@@ -39,6 +42,7 @@ class Metrics:
         """Add one step's row."""
         if not self.context.first:
             return
+        self.trackers.write(row)
         self.lines.append(json.dumps(row))
         self.waiting += 1
         if storage.is_s3(self.path):

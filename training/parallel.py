@@ -27,6 +27,7 @@ _PRODUCTS = (
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 )
+_LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SMALL = 50_000_000  # parameters up to which a model is one unit, gathered once a step
 
 
@@ -69,8 +70,8 @@ def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
     """FSDP over the dimension `shard`, copies of it over `replicate` (HSDP)."""
     assert context.mesh is not None
     mesh = context.mesh["replicate", "shard"] if context.mesh["replicate"].size() > 1 else context.mesh["shard"]
-    low = context.device.type == "cuda" and settings.precision == "bf16"
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if low else None, reduce_dtype=torch.float32)
+    low = _LOW.get(settings.precision) if context.device.type == "cuda" else None
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
     small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
     more: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": not small}
     # The children of a ModuleDict (actor, critic) are called on their own, so each is a unit.
@@ -135,10 +136,10 @@ def full_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def autocast(context: Context, settings: TrainerConfig) -> AbstractContextManager[Any]:
-    """Matrix products in bf16 where the settings say so; weights and sums stay fp32."""
+    """Matrix products in bf16 or fp16 where the settings say so; weights and sums stay fp32."""
     if settings.precision == "fp32":
         return nullcontext()
-    return torch.autocast(context.device.type, dtype=torch.bfloat16)
+    return torch.autocast(context.device.type, dtype=_LOW[settings.precision])
 
 
 def units(model: nn.Module) -> list[FSDPModule]:

@@ -54,7 +54,9 @@ class TrainerConfig(Table):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum (Jordan et al. 2024)")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's and LAMB's epsilon")
     clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of matrix products; weights and sums stay fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "bf16", description="Of matrix products; weights and sums stay fp32, and fp16 scales the loss"
+    )
     mesh: Mesh = runtime(Mesh.model_validate({}), description="How the workers split the model and its batches")
     recompute: Literal["none", "selective", "full"] = runtime(
         "none", description="Activations computed again in the backward pass: all but matrix products, or a block's all"
@@ -66,10 +68,16 @@ class TrainerConfig(Table):
     keep_best: int = runtime(0, ge=0, description="Checkpoints of least validation loss that are kept")
     validate_every: int = runtime(0, ge=0, description="Steps between validations; 0 for only the last")
     log_every: int = runtime(10, ge=1, description="Steps between progress lines")
+    profile: tuple[int, int] | None = runtime(
+        None,
+        description="First and last step that PyTorch's profiler follows; its Chrome traces go to ROOT/NAME/profile",
+    )
     nonfinite_limit: int = runtime(10, ge=0, description="Steps with a non-finite gradient before the run stops")
 
     @model_validator(mode="after")
     def _warms_up(self) -> TrainerConfig:
+        if self.profile and not 1 <= self.profile[0] <= self.profile[1]:
+            raise ValueError(f"profile {list(self.profile)} must be a first and a last step, counted from 1")
         if self.warmup >= self.max_steps:
             raise ValueError(f"warmup {self.warmup} must be less than max_steps {self.max_steps}")
         return self

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from dataeng.cli import Failure, Stopped
-from training import optim, parallel
+from training import flops, optim, parallel
 from training.checkpoint import Checkpoints
 from training.context import Context
 from training.metrics import Metrics
+from training.scaling import LossScale
 from training.settings import TrainerConfig
 from training.stop import Stop
+from training.tracing import Trace
 from training.watch import Watch
 
 Batch = dict[str, Tensor]
@@ -90,7 +92,9 @@ def _fit(run: _Run, batches: Batches, validate: Validate | None) -> Result:
         while run.step < settings.max_steps:
             if (step := run.next(steps)) is None:  # nothing is left to learn: the method has said why
                 break
+            run.trace.before(run.step + 1)
             row = run.update(step)
+            run.trace.after(run.step, settings.max_steps)
             if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
                 row |= run.validated(validate)
             metrics.write(row)
@@ -115,6 +119,7 @@ def _progress(row: dict[str, Any], last: int) -> str:
         f"rate {row['rate']:.2e}",
         f"norm {row['norm']:.2f}",
         f"{row['per_second']:,.0f}/s",
+        *([f"MFU {row['mfu']:.1%}"] if "mfu" in row else []),
         f"data wait {row['data_wait'] / (row['data_wait'] + row['seconds']):.1%}",
     ]
     if "validation_loss" in row:
@@ -129,8 +134,9 @@ class _Run:
         self.context, self.model, self.loss, self.settings = context, model, loss, settings
         self.watch = Watch(context, context.recipe.step("train").collective_timeout_seconds)
         self.stop, self.stopping, self.leaving = Stop(), False, False
-        self.optimizer = optim.make(model, settings)
-        self.saver = Checkpoints(context, settings)
+        self.optimizer, self.scale = optim.make(model, settings), LossScale(settings.precision)
+        self.meter = flops.Meter(model, context.device, settings.precision, context.processes)
+        self.saver, self.trace = Checkpoints(context, settings), Trace(context, settings.profile)
         self.step = self.position = self.skipped = 0
         self.last: dict[str, float] = {}
         self.due = False
@@ -144,6 +150,7 @@ class _Run:
         if facts:
             self.step, self.position, self.skipped = facts["step"], facts["position"], facts["skipped"]
             self.last = facts["metrics"]
+            self.scale.load(facts.get("scale"))
             self.context.log("resumed at step %d, sample %d", self.step, self.position)
         return self.step
 
@@ -169,10 +176,11 @@ class _Run:
         torch.manual_seed(hash((self.context.seed, self.step, self.context.rank)) & 0x7FFFFFFF)  # for dropout
         sums = self._backward(step)
         self.watch.at("optimizer", self.step)
+        self.scale.unscale(self.model)
         norm = optim.clip(self.model, self.settings.clip)
         if math.isfinite(norm):
             self.optimizer.step()
-        else:
+        if not self.scale.after(math.isfinite(norm)):
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
         self.step, self.position, self.due = self.step + 1, step.position, self.due or self._is_save_due(self.step + 1)
@@ -182,7 +190,8 @@ class _Run:
         row = {"step": self.step, "position": self.position, "rate": rate, "norm": norm, "weight": step.weight}
         self._bound = step.bound
         times = {"seconds": seconds, "data_wait": self.wait, "per_second": step.weight / seconds}
-        return row | self.last | {"skipped": self.skipped} | times
+        speed = self.meter.row(step.micro, self.context.world, seconds)
+        return row | self.last | {"skipped": self.skipped} | times | speed
 
     def _backward(self, step: Step) -> dict[str, float]:
         """Gradients of the global batch's mean loss; the logged means come back."""
@@ -195,7 +204,7 @@ class _Run:
             with parallel.autocast(self.context, self.settings):
                 total, weight, logged = self.loss(self.model, moved)
             self.watch.at("backward", self.step)
-            (total * (self.context.averaged / step.weight)).backward()
+            (total * (self.scale.value * self.context.averaged / step.weight)).backward()
             for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
                 value = value.detach().double().to(self.context.device)
                 totals[key] = totals[key] + value if key in totals else value
@@ -252,6 +261,7 @@ class _Run:
         begun = time.monotonic()
         metrics.flush()
         facts = {"step": self.step, "position": self.position, "skipped": self.skipped, "metrics": self.last}
+        facts["scale"] = self.scale.state()
         self.saver.save(self.model, self.optimizer, facts)
         self.due, self.saved = False, self.step
         self.stalled += time.monotonic() - begun

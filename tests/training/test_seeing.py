@@ -1,0 +1,106 @@
+"""What a run shows and survives: speed and memory in its rows, a profile of chosen steps, trackers, fp16's scale."""
+
+import gzip
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.test_trainer import context_of, model_of, settings_of, steps_of
+from training import flops, trainer
+from training.methods import pretrain
+from training.scaling import LossScale
+from training.settings import TrainerConfig
+
+
+def rows_of(tmp_path, **more):
+    settings = settings_of(**more)
+    context, rows = context_of(tmp_path, settings), []
+    context.report = rows.append
+    model = model_of(context, settings)
+    result = trainer.fit(context, model, steps_of(4), pretrain.loss, settings)
+    return rows, result, context, model
+
+
+def test_rows_tell_speed_memory_and_flops(tmp_path):
+    rows, _, _, model = rows_of(tmp_path)
+    row = rows[-1]
+    assert row["memory_bytes"] > 1 << 20
+    assert row["tokens_per_second"] == pytest.approx(8 * 16 / row["seconds"])
+    assert row["tflops_per_worker"] == pytest.approx(row["tokens_per_second"] * flops.per_token(model, 16) / 1e12)
+    assert "mfu" not in row, "no peak is known for this processor"
+
+
+def test_chosen_steps_are_profiled(tmp_path):
+    _, _, context, _ = rows_of(tmp_path, max_steps=4, profile=(2, 3))
+    [path] = Path(context.folder, "profile").iterdir()
+    assert path.name == "steps-2-3-process-0.json.gz"
+    names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
+    assert "aten::mm" in names
+    with pytest.raises(ValueError, match="must be a first and a last step"):
+        TrainerConfig(profile=(3, 2))
+
+
+def test_fp16_learns_like_fp32_and_its_scale_falls_at_an_overflow(tmp_path):
+    exact, _, _, _ = rows_of(tmp_path / "a", max_steps=8)
+    rows, result, _, _ = rows_of(tmp_path / "b", max_steps=8, precision="fp16")
+    assert result.skipped == 0
+    assert rows[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.02)
+
+    settings = settings_of(precision="fp16", max_steps=3, nonfinite_limit=0)
+    context = context_of(tmp_path / "c", settings)
+    bad = iter([True, True] + 10 * [False])  # an overflow is no failure: the scale was too large
+
+    def loss(model, batch):
+        total, weight, logged = pretrain.loss(model, batch)
+        return (total * math.inf if next(bad) else total), weight, logged
+
+    made = trainer.fit(context, model_of(context, settings), steps_of(8), loss, settings)
+    assert (made.step, made.skipped) == (3, 0)
+
+
+def test_the_scale_halves_doubles_and_goes_on():
+    scale = LossScale("fp16")
+    assert scale.after(finite=False)
+    assert scale.value == 2.0**15
+    for _ in range(2000):
+        assert scale.after(finite=True)
+    assert scale.value == 2.0**16
+    scale.value = 1.0
+    assert not scale.after(finite=False), "at 1 it is no longer the scale"
+    other = LossScale("fp16")
+    other.load(scale.state())
+    assert other.value == 1.0
+    plain = LossScale("bf16")
+    assert (plain.value, plain.after(True), plain.after(False)) == (1.0, True, False)
+
+
+def test_unscaling_is_exact():
+    model = torch.nn.Linear(3, 3)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 0.3) * 2.0**16
+    LossScale("fp16").unscale(model)
+    assert all(bool((parameter.grad == torch.tensor(0.3)).all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("package", "environment"), [("wandb", {"WANDB_MODE": "offline"}), ("mlflow", {"MLFLOW_TRACKING_URI": "sqlite"})]
+)
+def test_trackers_get_the_rows_or_are_said_to_be_missing(tmp_path, monkeypatch, caplog, package, environment):
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, f"sqlite:///{tmp_path}/runs.db" if value == "sqlite" else value)
+    with caplog.at_level("INFO", "millrace"):
+        rows, _, _, _ = rows_of(tmp_path)
+    if importlib.util.find_spec(package) is None:
+        assert f"the package {package} is not installed" in caplog.text
+    elif package == "wandb":
+        assert list(tmp_path.glob("wandb/offline-run-*"))
+    else:
+        import mlflow
+
+        [run] = mlflow.search_runs(search_all_experiments=True, output_format="list")
+        assert run.data.metrics["loss"] == pytest.approx(rows[-1]["loss"])
