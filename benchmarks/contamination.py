@@ -7,7 +7,7 @@ put into a page of crawl-a or a passage of a book as a paragraph of its own: as 
 has under 8 words), in other formats, or with one word in eight substituted, deleted or put in, at places drawn
 at random. Clean are crawl-a's pages without a labelled question, the books, and Python's own documentation, under all
 those sets, those of the data folder and the generated tasks. That no clean text holds an item used is
-looked for first by comparing letters alone. The words that many documents hold are counted over all of them, as the job does.
+looked for first by comparing letters alone. What many documents hold is counted over all of them, as the job does.
 """
 
 from __future__ import annotations
@@ -179,13 +179,13 @@ def leaked(item: Item, kind: str, number: int, rng: random.Random) -> tuple[str,
     if kind == "verbatim":
         return text, kind
     names = [list(FORMATS)[number % len(FORMATS)]]
-    if number % 2:
-        names.append(
-            rng.choice([name for name in ("upper case", "bold", "wrapped", "no-break spaces") if name != names[0]])
+    if number % 2:  # of two, what stands for characters comes last
+        names.insert(
+            0, rng.choice([name for name in ("upper case", "bold", "wrapped", "no-break spaces") if name != names[0]])
         )
     for name in names:
         text = FORMATS[name](text, rng)
-    return text, names[0]
+    return text, names[-1]
 
 
 def leaks(made_of: list[Item], clean: dict[str, list[str]], index_: index.Index, rng: random.Random) -> list[Leak]:
@@ -257,9 +257,7 @@ def main() -> None:
             start, end = matches[0].spans[0]
             print(f"       {matches[0][:3]}: {' '.join(words(text)[start:end])[:150]}")
     seconds, number = time.process_time() - begin, sum(map(len, clean.values()))
-    print(
-        f"       documents a second and core: {len(everything) / counting:.0f} counting, {number / seconds:.0f} deciding"
-    )
+    print(f"       documents a second: {len(everything) / counting:.0f} counting, {number / seconds:.0f} deciding")
     sys.exit(1 if missed else 0)
 
 

@@ -53,7 +53,7 @@ class Config(Table):
     share_max: float = Field(0.0, ge=0, lt=1, description="Greatest share of an item's n-grams in a document")
     edited: bool = Field(True, description="Whether to look for copies in which words were changed, too")
     edited_min: float = Field(0.75, ge=0.5, le=1, description="Share of a text's words, in order, that is a copy")
-    edited_shortest: int = Field(10, ge=4, description="Fewest words of a text of which edited copies are looked for")
+    edited_shortest: int = Field(8, ge=4, description="Fewest words of a text of which edited copies are looked for")
     common_documents: int = Field(
         100, ge=0, description="An n-gram in more documents is no evidence without half of its item; 0: all are"
     )

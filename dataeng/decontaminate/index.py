@@ -23,7 +23,7 @@ TEMPLATE_TEXTS = 20  # and the fewest texts that share them
 SMALL = 12  # texts of fewer words have anchors of 3 words, others of 4
 PIECE = 60  # longer texts are aligned in pieces of at most so many words
 ANCHOR_OWNERS = 64  # an anchor of more pieces says nothing
-TELLING = 2  # words of an n-gram that are not light; with fewer it says nothing by itself
+TELLING = 2  # words of an n-gram that are not light (of a whole text: 1); with fewer it says nothing by itself
 TELLING_PIECE = 3  # and of a text that is aligned
 GAP = 8  # words that may stand between a question and its answer ("The answer is")
 
@@ -52,6 +52,7 @@ class Index:
     pieces: np.ndarray  # int32, the words of all pieces
     bounds: np.ndarray  # int64, where each piece begins
     piece_items: np.ndarray  # int32
+    piece_questions: np.ndarray  # int32, words of the short question that an answer follows; 0: an ordinary piece
     answers: dict[str, list[tuple[int, ...]]]  # of items, where a cut looks for them
     sets: dict[str, dict[str, int]]  # facts of each set
 
@@ -79,6 +80,7 @@ class _Making:
     shorts: list[Short] = field(default_factory=list)
     pieces: list[np.ndarray] = field(default_factory=list)
     piece_items: list[int] = field(default_factory=list)
+    piece_questions: list[int] = field(default_factory=list)
     answers: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     light: set[int] = field(default_factory=set)
     empty: list[np.ndarray] = field(default_factory=list)
@@ -101,19 +103,23 @@ class _Making:
         self.exact.add(run, size, item)
         counts = np.cumsum([0, *(int(word) not in self.light for word in run)])
         says = counts[size:] - counts[: len(counts) - size]
-        self.empty.append(hashes_of(run, size)[says < TELLING])
-        return bool((says >= TELLING).any())
+        least = TELLING if size == self.config.ngram else 1
+        self.empty.append(hashes_of(run, size)[says < least])
+        return bool((says >= least).any())
 
     def add_pieces(self, run: np.ndarray, item: int) -> None:
         """Add a run, or its pieces, to what is aligned."""
         number = -(-len(run) // PIECE)
         for piece in np.array_split(run, number) if number else ():
-            if sum(int(word) not in self.light for word in piece) < TELLING_PIECE:
-                continue
-            anchor = 3 if len(piece) < SMALL else 4
-            self.anchors.add(piece, anchor, len(self.pieces))
+            self.add_piece(piece, item)
+
+    def add_piece(self, piece: np.ndarray, item: int, question: int = 0) -> None:
+        """Add one piece, unless it says too little; one of a short question and its answer has its words first."""
+        if sum(int(word) not in self.light for word in piece) >= TELLING_PIECE:
+            self.anchors.add(piece, 3 if len(piece) < SMALL else 4, len(self.pieces))
             self.pieces.append(piece.astype(np.int32))
             self.piece_items.append(item)
+            self.piece_questions.append(question)
 
     def add_short(self, run: np.ndarray, item: int, answers: list[np.ndarray], options: list[np.ndarray]) -> bool:
         """Add a short question with what must follow it; False where all of it is too short to be sure."""
@@ -128,6 +134,8 @@ class _Making:
                 self.questions.add(run, len(run), len(self.shorts))
                 numbers = tuple(tuple(int(i) for i in part) for part in parts)
                 self.shorts.append(Short(item, len(run), numbers, GAP + between))
+                if len(parts) == 1:
+                    self.add_piece(np.concatenate([run, *parts]), item, len(run))
                 added = True
         return added
 
@@ -164,6 +172,7 @@ def build(items: Sequence[Item], config: Config) -> Index:
         pieces=np.concatenate(making.pieces) if making.pieces else np.zeros(0, np.int32),
         bounds=bounds,
         piece_items=np.array(making.piece_items, np.int32),
+        piece_questions=np.array(making.piece_questions, np.int32),
         answers=making.answers,
         sets=facts,
         light=frozenset(making.light),
@@ -184,7 +193,7 @@ def _add(making: _Making, number: int, item: Item, texts: list[np.ndarray], temp
             if making.add_exact(run, number):
                 found = True
                 making.add_pieces(run, number)
-            elif len(text) < config.shortest:
+            elif len(run) == len(text):  # short, or of the commonest words alone
                 with_answer |= making.add_short(run, number, answers, options)
     if found:
         return ""

@@ -1,7 +1,7 @@
 """What of the evaluation items a text holds, by n-grams, by short questions with their answers, by alignment.
 
 Most texts hold no n-gram of any table: they cost one pass over their words. An alignment is only tried
-where at least two anchors of a piece stand in the text at the same distances, or nearly so.
+where anchors of a piece stand in the text, two of a longer one at the same distance or nearly so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from dataeng.decontaminate import Config
 from dataeng.decontaminate.grams import Read, read
-from dataeng.decontaminate.index import Index
+from dataeng.decontaminate.index import GAP, SMALL, Index
 from dataeng.decontaminate.words import words
 from dataeng.document import Verdict
 
@@ -143,22 +143,29 @@ class Judge:
         return [Match(self.index.names[i], "answer", 1.0, _merged(found[i])) for i in sorted(found)]
 
     def _aligned(self, text: Read) -> list[Match]:
-        best: dict[int, tuple[float, list[tuple[int, int]]]] = {}
+        best: dict[int, tuple[float, Kind, list[tuple[int, int]]]] = {}
         for piece, first, last in self._candidates(text):
             item = int(self.index.piece_items[piece])
             own = self.index.pieces[self.index.bounds[piece] : self.index.bounds[piece + 1]].tolist()
-            share = self._share(text, own, max(0, first[0] - first[1]), last[0] + len(own) - last[1])
+            question = int(self.index.piece_questions[piece])
+            place = max(0, first[0] - first[1]), last[0] + len(own) - last[1]
+            share = self._together(text, own, question, *place) if question else self._share(text, own, *place)
             if share:
-                known, spans = best.get(item, (0.0, []))
-                best[item] = (max(known, share), [*spans, _extended(text.ids.tolist(), own, first, last)])
+                known, _, spans = best.get(item, (0.0, "edited", []))
+                kind: Kind = "answer" if question else "verbatim" if max(share, known) == 1 else "edited"
+                best[item] = (max(known, share), kind, [*spans, _extended(text.ids.tolist(), own, first, last)])
         names = self.index.names
-        return [
-            Match(names[item], "verbatim" if share == 1 else "edited", share, _merged(spans))
-            for item, (share, spans) in sorted(best.items())
-        ]
+        return [Match(names[i], kind, share, _merged(spans)) for i, (share, kind, spans) in sorted(best.items())]
+
+    def _together(self, text: Read, own: list[int], question: int, start: int, end: int) -> float:
+        """1.0 where a short question and, soon after, its answer stand here letter by letter."""
+        letters = "".join(text.words[max(0, start - 2) : end + GAP])
+        asked, answer = _spelled(own[:question], self._spelling), _spelled(own[question:], self._spelling)
+        place = letters.find(asked)
+        return float(place >= 0 and answer in letters[place + len(asked) :])
 
     def _candidates(self, text: Read) -> Iterator[tuple[int, tuple[int, int], tuple[int, int]]]:
-        """Pieces with at least two anchors at nearly one distance, and the first and the last of these.
+        """Pieces with two anchors (short ones: one) at nearly one distance, and the first and the last of these.
 
         An anchor is its first word's place in the text and in the piece.
         """
@@ -166,7 +173,7 @@ class Judge:
         positions, numbers = table.look_up(text)
         says = ~self._weak_anchors[numbers]
         which, at = table.owned(numbers[says])
-        if len(which) < 2:
+        if not len(which):
             return
         pieces, places, positions = table.owners[at], table.places[at], positions[says][which]
         distances = positions - places
@@ -174,11 +181,14 @@ class Judge:
         pieces, places, positions, distances = pieces[order], places[order], positions[order], distances[order]
         near = (pieces[1:] == pieces[:-1]) & (distances[1:] - distances[:-1] <= self._slack(pieces[1:]))
         ends = np.flatnonzero(~np.append(near, False)) + 1
-        for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-            if end - start >= 2:
-                ends_of = start + np.argmin(positions[start:end]), start + np.argmax(positions[start:end])
-                first, last = ((int(positions[i]), int(places[i])) for i in ends_of)
-                yield int(pieces[start]), first, last
+        starts = np.concatenate(([0], ends[:-1]))
+        first_of = pieces[starts]
+        sizes = self.index.bounds[first_of + 1] - self.index.bounds[first_of]
+        enough = ends - starts >= np.where(sizes < SMALL, 1, 2)
+        for start, end in zip(starts[enough].tolist(), ends[enough].tolist(), strict=True):
+            ends_of = start + np.argmin(positions[start:end]), start + np.argmax(positions[start:end])
+            first, last = ((int(positions[i]), int(places[i])) for i in ends_of)
+            yield int(pieces[start]), first, last
 
     def _slack(self, pieces: np.ndarray) -> np.ndarray:
         """Words that may be inserted or missing between two anchors: an eighth of the piece, 2 at least."""

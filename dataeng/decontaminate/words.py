@@ -17,6 +17,7 @@ _COMMAND = re.compile(  # of LaTeX: how a text is set, not what it says
     r"|quad|qquad|displaystyle|operatorname|times|cdot|ldots|dots)(?![a-z])"
 )
 _ESCAPE = re.compile(r"\\(?:n(?!abla|u\b|eq?\b)|r(?!ho\b)|t(?!heta|au\b|o\b))")  # of strings in code and JSON
+_CODED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _RAISED = re.compile("(?<=\\w)([\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u215f]+)")
 _ACCENT = re.compile("[\u0300-\u036f]+")
@@ -35,7 +36,8 @@ a about after all also an and any are as at be because been before being best bo
 each for from had has have he her his how i if in into is it its itself many may more most much must no not of on
 one only or other our out over she should since so some such than that the their them then there these they this
 those to two under up us use used using was we were what when where which while who whose why will with would you
-your following true false answer question correct statement
+your following true false answer answers question questions correct
+statement statements
 """.split()  # noqa: SIM905 — a list of literals would be sixty lines
 )
 # The marks that most texts with any have: replaced first, the rest of the way is then quick.
@@ -54,6 +56,8 @@ def _plain(text: str) -> str:
     """The text without what only sets it: left-over entities and tags, invisible characters, LaTeX commands."""
     if "&" in text and _ENTITY.search(text):
         text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+    if "\\u" in text:
+        text = _CODED.sub(lambda found: chr(int(found[1], 16)), text)
     if "<" in text:
         text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
     if not text.isascii():

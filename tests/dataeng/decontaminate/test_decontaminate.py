@@ -53,6 +53,7 @@ def best(text, *texts, config=CONFIG, common=None):
         ("½ 1½ x² = x^2", ["1", "2", "1", "1", "2", "x", "2", "x", "2"]),
         ("**bo**ld <b>wo</b>rd<br>x < y &amp; &quot;z&quot;", ["bo", "ld", "word", "x", "y", "z"]),
         (r"$\frac{1}{2}\times\theta$ says \"hi\nthere\"", ["1", "2", "theta", "says", "hi", "there"]),
+        ("a\\u00a0b caf\\u00e9", ["a", "b", "cafe"]),
         ("", []),
     ],
 )
