@@ -14,7 +14,7 @@ from dataeng.passages import Config, lines, substrings
 from dataeng.passages.tokens import tokens
 
 SITE, LINE, RUN, WINDOW = range(4)
-_ROWS = 1 << 16  # rows a batch
+_ROWS, _PARTS = 1 << 16, 1 << 12  # rows a batch, and parts that it is put together from
 
 # One occurrence. `key` and `more` are a hash of what occurs; `rank` orders documents, before their id; `place` is
 # the number of the line or token, times 2^32, plus the character at which it starts; `end` is the character after it;
@@ -75,13 +75,15 @@ def _written(
     batches: Iterable[pa.RecordBatch], of_row: Callable[[Mapping[str, Any]], Iterator[tuple[int, Columns]]]
 ) -> Iterator[pa.RecordBatch]:
     waiting: list[pa.RecordBatch] = []
+    count = 0
     for batch in batches:
         for row in batch.to_pylist():
             for kind, columns in of_row(row):
                 waiting.append(_batch(kind, rank(row), row["id"], columns))
-            if sum(one.num_rows for one in waiting) >= _ROWS:
+                count += waiting[-1].num_rows
+            if count >= _ROWS or len(waiting) >= _PARTS:
                 yield _together(waiting)
-                waiting = []
+                waiting, count = [], 0
     yield _together(waiting)
 
 
