@@ -47,7 +47,7 @@ def step(recipe: Recipe, name: str = "evaluate") -> stage.Manifest:
     waiting, found = list(models), {}
     running: dict[Any, str] = {}
     while waiting or running:
-        while waiting and len(running) < place.workers:
+        while waiting and len(running) < place.most:
             model = waiting.pop(0)
             running[remote.remote(recipe, name, model, items, threads)] = model
         for done in ray.wait(list(running))[0]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from contextlib import suppress
 from typing import Any
 
+from dataeng.cli import Stopped
 from dataeng.recipe import Recipe
-from ray_jobs import cluster
+from ray_jobs import cluster, notices
 from training import train
 
 log = logging.getLogger("millrace")
@@ -24,14 +26,22 @@ def worker(arguments: dict[str, Any]) -> None:
     from training.context import Context
 
     set_up_logging()
-    recipe: Recipe = arguments["recipe"]
     torch.set_num_threads(arguments["threads"])
-    local = ray.train.get_context().get_local_rank()
-    train.run_steps(recipe, arguments["steps"], lambda r, name: Context.distributed(r, name, feed, local))
+
+    def make_context(recipe: Recipe, name: str) -> Context:
+        context = Context.distributed(recipe, name, feed, ray.train.get_context().get_local_rank())
+        context.notice = notices.notice(context, arguments["wishes"])
+        return context
+
+    with suppress(Stopped):  # the driver asked for it, and says so; a failure would be started again
+        train.run_steps(arguments["recipe"], arguments["steps"], make_context)
 
 
 def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
-    """Start the workers, and replace lost ones; the loop itself finds the newest whole checkpoint."""
+    """Start the workers, and replace lost ones; the loop itself finds the newest whole checkpoint.
+
+    Raises Stopped where SIGTERM came to the driver, once the workers have saved.
+    """
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(config.start_timeout_seconds))
     cluster.start(recipe)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -39,11 +49,12 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
 
     resources = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
     threads = config.worker_threads()
-    with tempfile.TemporaryDirectory(prefix="millrace-train-") as folder:
+    retries = {"max_failures": config.max_failures, "max_preemption_failures": config.max_preemption_failures}
+    with tempfile.TemporaryDirectory(prefix="millrace-train-") as folder, notices.relay() as relay:
         trainer = TorchTrainer(
             worker,
-            train_loop_config={"recipe": recipe, "steps": steps, "threads": threads},
-            torch_config=TorchConfig(timeout_s=int(config.collective_timeout_seconds)),
+            train_loop_config={"recipe": recipe, "steps": steps, "threads": threads, "wishes": relay.wishes},
+            torch_config=TorchConfig(timeout_s=int(config.engine_timeout_seconds)),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=config.gpus_per_worker > 0,
@@ -52,17 +63,19 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
             run_config=RunConfig(  # type: ignore[call-arg]  # the type of Ray Train V1 is found
                 name="train",
                 storage_path=folder,
-                failure_config=FailureConfig(max_failures=config.max_failures),
+                failure_config=FailureConfig(**retries),
                 worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
             ),
         )
         trainer.fit()
+        if relay.asked.is_set():
+            raise Stopped("train: stopped by SIGTERM, what it had learned was saved; run it again to go on")
 
 
 def step(recipe: Recipe) -> None:
     """Check everything, then run the steps that are not published yet."""
     config: train.Config = recipe.step("train")
-    train.check(recipe, config.steps)
+    train.check(recipe, config.steps, range(config.fewest, config.most + 1))
     steps = train.pending(recipe, config.steps)
     if steps:
         fit(recipe, steps, config)

@@ -64,7 +64,7 @@ def train_trial(values: dict[str, Any], recipe: Recipe, config: sweep.Config) ->
         TorchTrainer(
             worker,
             train_loop_config={"recipe": recipe, "config": config, "values": values.get("values", values)},
-            torch_config=TorchConfig(timeout_s=int(place.collective_timeout_seconds)),
+            torch_config=TorchConfig(timeout_s=int(place.engine_timeout_seconds)),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=config.gpus_per_worker > 0,

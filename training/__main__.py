@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     name = arguments[1]
     from training import train
 
-    train.check(recipe, [name])
+    train.check(recipe, [name], [world])
     import torch
     from torch import distributed as dist
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if world > 1:
-        seconds = recipe.step("train").collective_timeout_seconds
+        seconds = recipe.step("train").engine_timeout_seconds
         backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
     try:
