@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from dataeng.cli import UserError
 from training.families.architecture import Family, Place
+from training.families.bert import BERT
 from training.families.gpt2 import GPT2
 from training.families.llama import LLAMA, QWEN3
+from training.families.modernbert import MODERNBERT
 from training.model.config import ModelConfig
 
 NATIVE = "millrace"  # model_type of a config that transformers has no architecture for
-FAMILIES = (LLAMA, QWEN3, GPT2)
+FAMILIES = (LLAMA, QWEN3, GPT2, BERT, MODERNBERT)
 
 
 def _misfits(family: Family, config: ModelConfig) -> list[str]:

@@ -7,11 +7,12 @@ from torch import nn
 
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
+from training.model.encoder import Encoder
 
 
 def assemble(config: ModelConfig, vocabulary: int) -> nn.Module:
     """The decoder, encoder or encoder–decoder that a config describes; weights are not set yet."""
-    return Decoder(config, vocabulary)
+    return Encoder(config, vocabulary) if config.kind == "encoder" else Decoder(config, vocabulary)
 
 
 def shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
