@@ -12,7 +12,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.scratch import Scratch
+from spark_jobs.scratch import WHOLE_BYTES, Scratch
 
 MAX_ROUNDS = 100  # chains of 10^9 nodes need about 30
 
@@ -27,11 +27,11 @@ def components(scratch: Scratch, edges: DataFrame, max_rounds: int = MAX_ROUNDS)
     ``edges`` has ``node`` and ``root`` (any two ids, in any order). Raises NotConverged.
     """
     pair = [F.greatest("node", "root").alias("node"), F.least("node", "root").alias("root")]
-    stars = scratch.keep(edges.filter("node != root").select(*pair).distinct())
+    stars = scratch.keep(edges.filter("node != root").select(*pair).distinct(), WHOLE_BYTES)
     for number in range(max_rounds):
         if _is_stars(stars):
             return stars, number
-        stars = scratch.keep(_small_star(_large_star(stars)))
+        stars = scratch.keep(_small_star(_large_star(stars)), WHOLE_BYTES)
     raise NotConverged(f"connected components have not converged after {max_rounds} rounds")
 
 

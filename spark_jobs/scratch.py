@@ -15,6 +15,8 @@ from dataeng.stage import Attempt, Manifest
 from spark_jobs import stages
 from spark_jobs.session import Engine
 
+WHOLE_BYTES = 4 << 20  # of ids and hashes: some ten thousand documents
+
 
 class Scratch:
     """A folder beside an attempt's data that no manifest names; ``clear`` deletes it."""
@@ -22,12 +24,18 @@ class Scratch:
     def __init__(self, session: SparkSession, folder: str) -> None:
         self.session, self.folder, self._count = session, folder, 0
 
-    def keep(self, frame: DataFrame) -> DataFrame:
-        """The frame, computed once: written as Parquet and read back."""
+    def keep(self, frame: DataFrame, whole_bytes: int = 0) -> DataFrame:
+        """The frame, computed once: written as Parquet and read back.
+
+        One of fewer than ``whole_bytes`` is read as one partition: what follows on it alone needs no exchange, and
+        each exchange costs a small corpus more than its data do.
+        """
         self._count += 1
         path = storage.join(self.folder, f"{self._count:03d}")
         frame.write.mode("errorifexists").parquet(path)
-        return self.session.read.schema(frame.schema).parquet(path)
+        kept = self.session.read.schema(frame.schema).parquet(path)
+        whole = whole_bytes and sum(entry.size for entry in storage.list_files(path)) < whole_bytes
+        return kept.coalesce(1) if whole else kept
 
     def clear(self) -> None:
         """Delete everything written so far."""
