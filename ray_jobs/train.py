@@ -56,14 +56,14 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
             train_loop_config={"recipe": recipe, "steps": steps, "threads": threads, "wishes": relay.wishes},
             torch_config=TorchConfig(timeout_s=int(config.engine_timeout_seconds)),
             scaling_config=ScalingConfig(
-                num_workers=config.workers,
+                num_workers=config.workers,  # type: ignore[arg-type]  # the types of Ray Train V1 are found
                 use_gpu=config.gpus_per_worker > 0,
                 resources_per_worker={key: value for key, value in resources.items() if value},
             ),
-            run_config=RunConfig(  # type: ignore[call-arg]  # the type of Ray Train V1 is found
+            run_config=RunConfig(  # type: ignore[call-arg]
                 name="train",
                 storage_path=folder,
-                failure_config=FailureConfig(**retries),
+                failure_config=FailureConfig(**retries),  # type: ignore[arg-type]
                 worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
             ),
         )
