@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 from passages_brute import check
+from pyspark.sql import functions as F
 
 from dataeng import stage
 from dataeng.cli import Failure
 from dataeng.document import Document, digest, to_row
 from dataeng.passages import Config
+from dataeng.passages.units import LINE
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
 from dataeng.why import why
 from spark_jobs import passages
+from spark_jobs.repeats import repeated
 from spark_jobs.session import Engine
 
 FOOTER = "All rights reserved. Read our terms of use and our privacy policy before you go on here."
@@ -98,3 +101,22 @@ def test_an_id_that_comes_twice_is_told(spark, tmp_path, published) -> None:
     published(tmp_path, "texts", [row, row])
     with pytest.raises(Failure, match=r"1{32} comes in twice"):
         run(tmp_path)
+
+
+def test_holders_of_one_line_are_spread_over_tasks(spark) -> None:
+    settings = {"adaptive.enabled": "false", "autoBroadcastJoinThreshold": "-1", "shuffle.partitions": "16"}
+    before = {name: spark.conf.get(f"spark.sql.{name}") for name in settings}
+    numbers = {"key": 7, "more": 8, "rank": 0, "weight": 1}
+    one = [F.lit(value).cast("long").alias(name) for name, value in numbers.items()]
+    columns = [F.lit(LINE).cast("byte").alias("kind"), *one, F.md5(F.col("id").cast("string")).alias("id")]
+    held = spark.range(20_000).select(*columns, F.col("id").alias("place"))
+    try:
+        for name, value in settings.items():
+            spark.conf.set(f"spark.sql.{name}", value)
+        found = repeated(held, {LINE: 20_000}).groupBy(F.spark_partition_id(), "first", "holders").count().collect()
+    finally:
+        for name, value in before.items():
+            spark.conf.set(f"spark.sql.{name}", value)
+    assert sum(row["count"] for row in found) == 20_000
+    assert {row["holders"] for row in found} == {20_000}
+    assert max(row["count"] for row in found) < 5_000
