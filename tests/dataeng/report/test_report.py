@@ -17,6 +17,8 @@ import synthetic
 
 from dataeng import manifest, runs, stage
 from dataeng.cli import UserError
+from dataeng.decontaminate.decide import counted
+from dataeng.document import Document, to_row
 from dataeng.recipe import Recipe
 from dataeng.report import charts, documents
 from dataeng.report.collect import summary
@@ -287,3 +289,17 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 def test_a_moving_average_keeps_straight_lines() -> None:
     line = [[float(x), 3.0 * x] for x in range(50)]
     assert [y for _, y in charts.smoothed(line)] == pytest.approx([y for _, y in line])
+
+
+def test_contamination_is_listed_by_set(tmp_path: Path) -> None:
+    facts = {name: {"items": 164, "too_short": 17, "with_answer": 3} for name in ("gsm8k", "he")}
+    sets = counted(facts, [("dropped", "edited", '["gsm8k/1", "gsm8k/2"]', 5), ("kept", "verbatim", '["he/0"]', 6)])
+    rows = [to_row(Document("x", "text"))]
+    synthetic.publish(tmp_path, "decontaminate", rows, details={"sets": sets, "ngrams": 123_456})
+    found = summary(recipe_of(tmp_path))
+    assert found["contamination"]["sets"] == sets
+    assert {key: found["contamination"][key] for key in ("cut", "items")} == {"cut": 6, "items": 3}
+    text = html(found)
+    row = re.search(r'<th scope="row" class="mono">gsm8k</th>(.*?)</tr>', text)
+    assert row is not None
+    assert re.findall(r">(\d+)<", row[1]) == ["164", "17", "3", "2", "5", "0", "0", "0", "5"]
