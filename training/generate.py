@@ -28,7 +28,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def noise_keys(seed: int, rollout: int, prompts: Sequence[int], samples: int) -> np.ndarray:
+def noise_keys(seed: int, rollout: int, prompts: Sequence[int] | np.ndarray, samples: int) -> np.ndarray:
     """A 64-bit key for each of ``samples`` answers to each prompt, prompts outermost."""
     with np.errstate(over="ignore"):
         key = np.zeros(1, np.uint64)
@@ -38,10 +38,10 @@ def noise_keys(seed: int, rollout: int, prompts: Sequence[int], samples: int) ->
         return _mix(rows[:, None] + _GOLDEN * np.arange(1, samples + 1, dtype=np.uint64)).ravel()
 
 
-def uniforms(keys: np.ndarray, place: int) -> np.ndarray:
-    """One number in [0, 1) for each key, for the answer's token at ``place``."""
+def uniforms(keys: np.ndarray, place: int | np.ndarray) -> np.ndarray:
+    """One number in [0, 1) for each key, for the token at ``place`` (or at each of several places)."""
     with np.errstate(over="ignore"):
-        mixed = _mix(keys + _GOLDEN * np.uint64(place + 1))
+        mixed = _mix(keys + _GOLDEN * np.asarray(place + 1, np.uint64))
     return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
 
 

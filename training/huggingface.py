@@ -101,7 +101,7 @@ def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str)
     about = {
         "config.json": families.config_json(config, vocabulary, ids, head),
         "generation_config.json": generation,
-        "tokenizer_config.json": chat.tokenizer_config(config.context),
+        "tokenizer_config.json": chat.tokenizer_config(config.context, tokenizer),
     }
     files = {name: (json.dumps(values, indent=2) + "\n").encode() for name, values in about.items()}
     return files | {"tokenizer.json": data}

@@ -17,6 +17,13 @@ PAD = "<|pad|>"
 END = "<|end|>"  # after each turn of a chat
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, *ROLES.values(), END)
+MASK = "<|mask|>"  # in place of a token that an encoder has to say; only where a tokenizer is made with it
+
+
+def span(number: int) -> str:
+    """The token in place of a span that an encoder–decoder has to say, and before it in the answer."""
+    return f"<|span_{number}|>"
+
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -37,6 +44,18 @@ def token_id(tokenizer: Any, token: str) -> int:
     if found is None:
         raise UserError(f"tokenizer: has no token {token}: train it with the step `tokenizer`, which adds it")
     return int(found)
+
+
+def mask_id(tokenizer: Any, path: str) -> int:
+    """The mask token's id; raises UserError where a tokenizer has none."""
+    found = (tokenizer.token_to_id(token) for token in (MASK, "[MASK]", "<mask>"))
+    number = next((number for number in found if number is not None), None)
+    if number is None:
+        raise UserError(
+            f"{path}: has no token {MASK}, which an encoder is trained with: set tokenizer.masks = true and run "
+            "`tokenizer` and `tokens` again"
+        )
+    return int(number)
 
 
 def stop_ids(tokenizer: Any) -> list[int]:
@@ -95,9 +114,11 @@ def decode_answer(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids[:length]), skip_special_tokens=False)).strip()
 
 
-def tokenizer_config(context_length: int) -> dict[str, Any]:
-    """``tokenizer_config.json`` of an export; ``context_length`` in tokens."""
+def tokenizer_config(context_length: int, tokenizer: Any = None) -> dict[str, Any]:
+    """``tokenizer_config.json`` of an export; ``context_length`` in tokens; with the mask token, where there is one."""
+    masks = tokenizer is not None and tokenizer.token_to_id(MASK) is not None
     return {
+        **({"mask_token": MASK} if masks else {}),
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context_length,
         "eos_token": END,

@@ -34,6 +34,8 @@ class Config(Table):
         32_768, ge=_BYTES + 32, le=1 << 20, description="Entries, special tokens and the 256 bytes among them"
     )
     single_digits: bool = Field(True, description="Whether each digit is a token of its own (arXiv:2402.14903)")
+    masks: bool = Field(False, description="Whether there is a token <|mask|>, for encoders")
+    spans: int = Field(0, ge=0, le=1000, description="Tokens <|span_0|> and so on, for encoder–decoders")
     sample_bytes: int = Field(
         200_000_000, ge=1, description="Bytes of text to learn from: those documents whose ids come first"
     )
@@ -70,6 +72,12 @@ def sample(rows: Iterable[dict[str, Any]], limit_bytes: int) -> list[str]:
     return [text for _, text, _ in cut(found)]
 
 
+def special_tokens(config: Config) -> list[str]:
+    """The special tokens that a vocabulary begins with, in their order."""
+    more = [chat.MASK] if config.masks else []
+    return [*chat.SPECIAL_TOKENS, *more, *(chat.span(number) for number in range(config.spans))]
+
+
 def learn(texts: Iterable[str], config: Config) -> Tokenizer:
     """A byte-level BPE tokenizer with the special tokens of ``dataeng.tokens.chat`` first (arXiv:1508.07909)."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -80,7 +88,7 @@ def learn(texts: Iterable[str], config: Config) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
-        special_tokens=list(chat.SPECIAL_TOKENS),
+        special_tokens=special_tokens(config),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

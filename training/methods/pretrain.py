@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dataeng import stage
 from dataeng.cli import UserError
-from dataeng.recipe import Recipe, runtime
+from dataeng.recipe import Recipe, Table, runtime
+from dataeng.tokens import chat
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
 from training import families
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from training.context import Context
     from training.data.stream import Plan, Rows
-    from training.trainer import Batch
+    from training.objectives import Masker
+    from training.trainer import Batch, Step, Validate
 
 
 class Interval(BaseModel):
@@ -32,6 +34,25 @@ class Interval(BaseModel):
 
     start: int = Field(0, ge=0, description="The global sample from which on they hold")
     weights: dict[str, float] = Field(description="Weight of each source; those not named are left out")
+
+
+class Masking(Table):
+    """Which tokens are hidden, and how."""
+
+    share: float = Field(0.15, gt=0, lt=1, description="Share of a row's tokens that are to be said again")
+    hidden: float = Field(0.8, ge=0, le=1, description="Share of those in whose place the mask token stands")
+    random: float = Field(0.1, ge=0, le=1, description="Share of those in whose place any token stands")
+    whole_words: bool = Field(False, description="Whether all tokens of a word are hidden together")
+
+    @model_validator(mode="after")
+    def _sums_up(self) -> Masking:
+        if self.hidden + self.random > 1:
+            raise ValueError(f"hidden {self.hidden} and random {self.random} must be at most 1 together")
+        return self
+
+    def count(self, row_tokens: int) -> int:
+        """The targets of a row."""
+        return max(1, round(self.share * row_tokens))
 
 
 class Config(TrainerConfig):
@@ -49,6 +70,7 @@ class Config(TrainerConfig):
     )
     export: bool = Field(True, description="Whether to export for transformers; else in a format of our own")
     max_shard_bytes: int = runtime(5_000_000_000, ge=1, description="Size of an export's files, in bytes")
+    masking: Masking = Field(Masking.model_validate({}), description="What an encoder learns from")
     batch_schedule: list[tuple[int, int]] = Field(
         [], description="Batches other than `batch` from a step on: pairs of step and samples"
     )
@@ -154,6 +176,15 @@ def _check_start(recipe: Recipe, name: str, folder: str, layout: Layout) -> None
         )
 
 
+def _check_encoder(recipe: Recipe, name: str, layout: Layout) -> None:
+    """Raise UserError for what an encoder cannot be trained with."""
+    mesh = recipe.step(name).mesh
+    if mesh.tensor > 1 or mesh.context > 1:
+        raise UserError(f"{recipe.path}: {name}.mesh: an encoder's tensors and rows cannot be split over workers")
+    path = tokenizer_step.path_of(recipe.root, layout.tokenizer, name)
+    chat.mask_id(tokenizer_step.load(path), path)
+
+
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
@@ -172,6 +203,8 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     shape, _, begin = _architecture(recipe, name, layout.vocabulary)
     if begin:
         _check_start(recipe, name, begin, layout)
+    if shape.kind == "encoder":
+        _check_encoder(recipe, name, layout)
     for index, (_, row) in enumerate(config.widths(layout.sample_tokens)):
         key = f"{name}.row_schedule" if index else f"{name}.row_tokens"
         if row < 8 or layout.sample_tokens % row:
@@ -232,7 +265,6 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tens
 
 def rows_of(recipe: Recipe, layout: Layout, micro_batch: int, join_documents: bool, wanted_by: str) -> Rows:
     """How samples of a stage of tokens become rows."""
-    from dataeng.tokens import chat
     from training.data.stream import Rows
 
     path = tokenizer_step.path_of(recipe.root, layout.tokenizer, wanted_by)
@@ -253,6 +285,31 @@ def _filler(context: Context, folder: str | None, vocabulary: int) -> Callable[[
             init_weights(model, context.seed)
 
     return fill
+
+
+def _masker(context: Context, shape: ModelConfig, tokenizer_path: str) -> Masker | None:
+    """What hides tokens from an encoder; None for other models."""
+    from training.objectives import Masker
+
+    if shape.kind != "encoder":
+        return None
+    tokenizer = tokenizer_step.load(tokenizer_path)
+    return Masker(context.config.masking, tokenizer, tokenizer_path, context.seed)
+
+
+def _validator(context: Context, held_back: Sequence[Batch]) -> Validate:
+    """What measures the loss on this rank's held-back rows, over all ranks."""
+
+    def validate(made: nn.Module) -> dict[str, float]:
+        sums = [0.0, 0.0]
+        for batch in held_back:
+            total, weight, _ = loss(made, context.place(batch))
+            sums = [sums[0] + float(total), sums[1] + float(weight)]
+        total_loss, tokens = context.total(sums)
+        mean = total_loss / tokens if tokens else math.nan
+        return {"validation_loss": mean, "validation_perplexity": math.exp(min(mean, 700.0))} if tokens else {}
+
+    return validate
 
 
 def run(context: Context) -> None:
@@ -286,24 +343,15 @@ def run(context: Context) -> None:
     held_back = stream.validation_rows(
         context, open_split(folder, details, "validation"), rows, max(widths.values), config.validation_samples
     )
+    masker = _masker(context, shape, path)
+    if masker:
+        held_back = masker.held_back(held_back)
 
-    def validate(made: nn.Module) -> dict[str, float]:
-        sums = [0.0, 0.0]
-        for batch in held_back:
-            total, weight, _ = loss(made, context.place(batch))
-            sums = [sums[0] + float(total), sums[1] + float(weight)]
-        total_loss, tokens = context.total(sums)
-        mean = total_loss / tokens if tokens else math.nan
-        return {"validation_loss": mean, "validation_perplexity": math.exp(min(mean, 700.0))} if tokens else {}
+    def steps(position: int) -> Iterator[Step]:
+        plain = stream.batches(context, plan, rows, widths, position, config.max_steps)
+        return masker.steps(plain, plan, widths) if masker else plain
 
-    result = fit(
-        context,
-        model,
-        lambda position: stream.batches(context, plan, rows, widths, position, config.max_steps),
-        loss,
-        config,
-        validate,
-    )
+    result = fit(context, model, steps, loss, config, _validator(context, held_back))
     tokens = result.position * layout.sample_tokens
     huggingface.publish(
         context,

@@ -1,0 +1,134 @@
+"""What an encoder learns from: tokens hidden at random, said again (masked language modelling, arXiv:1810.04805).
+
+Noise is a pure function of (seed, global sample, token's place in it), so that workers, micro-batches and resumed
+runs hide the same tokens. Every row has the same number of targets: a global batch's weight is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dataeng.tokens import chat
+from training.data.order import ByStep
+from training.data.stream import IGNORED, Plan
+from training.generate import noise_keys, uniforms
+from training.methods.pretrain import Masking
+from training.trainer import Batch, Step
+
+# R rows, L tokens of a row, S tokens of a sample, V vocabulary
+_CHOICE, _KIND, _TOKEN = 0, 1, 2  # what a number is drawn for
+
+
+def word_edges(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """For each token (V,): whether a word may go on with it, and whether one may go on after it."""
+    size = tokenizer.get_vocab_size()
+    names = [tokenizer.id_to_token(number) or "" for number in range(size)]
+    if any(name.startswith("##") for name in names):  # WordPiece
+        return np.array([name.startswith("##") for name in names]), np.ones(size, bool)
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    texts = [
+        "" if name in special else tokenizer.decode([n], skip_special_tokens=False) for n, name in enumerate(names)
+    ]
+    inner = [(text[:1], text[-1:]) for text in texts]  # half a character is decoded to U+FFFD
+    goes_on, open_end = ([c.isalnum() or c == "\ufffd" for c in side] for side in zip(*inner, strict=True))
+    return np.array(goes_on), np.array(open_end)
+
+
+class Masker:
+    """Turns rows of tokens into rows with hidden ones and their targets."""
+
+    def __init__(self, config: Masking, tokenizer: Any, path: str, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.mask, self.vocabulary = chat.mask_id(tokenizer, path), tokenizer.get_vocab_size()
+        special = [number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+        self.special = np.zeros(self.vocabulary, bool)
+        self.special[special] = True
+        self.edges = word_edges(tokenizer) if config.whole_words else None
+
+    def __call__(self, tokens_RL: np.ndarray, keys_R: np.ndarray, first_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets (R, L); ``keys_R`` are of samples, ``first_R`` each row's place in its sample."""
+        count = self.config.count(tokens_RL.shape[1])
+        places_RL = first_R[:, None] + np.arange(tokens_RL.shape[1])
+        choice, kind, token = (uniforms(keys_R[:, None], 3 * places_RL + use) for use in (_CHOICE, _KIND, _TOKEN))
+        choice = choice + self.special[tokens_RL]  # those of no text come last
+        if self.edges is None:
+            chosen_RL = np.zeros(tokens_RL.shape, bool)
+            np.put_along_axis(chosen_RL, np.argpartition(choice, count - 1, 1)[:, :count], True, 1)
+        else:
+            chosen_RL = np.stack([self._words(*row, count) for row in zip(tokens_RL, choice, strict=True)])
+        anything = (token * self.vocabulary).astype(np.int64)
+        shown = np.where(kind < self.config.hidden + self.config.random, anything, tokens_RL)
+        shown = np.where(kind < self.config.hidden, self.mask, shown)
+        return np.where(chosen_RL, shown, tokens_RL), np.where(chosen_RL, tokens_RL, IGNORED)
+
+    def _words(self, tokens_L: np.ndarray, choice_L: np.ndarray, count: int) -> np.ndarray:
+        """``count`` tokens of a row: whole words in the order of ``choice``; only where no word that is left is short
+        enough for the rest, the beginning of one."""
+        assert self.edges is not None
+        goes_on, open_end = self.edges
+        begins = np.ones(len(tokens_L), bool)
+        begins[1:] = ~(goes_on[tokens_L[1:]] & open_end[tokens_L[:-1]])
+        starts = np.flatnonzero(begins)
+        lengths = np.diff(np.append(starts, len(tokens_L)))
+        order = np.argsort(choice_L[starts], kind="stable")
+        taken = int(np.searchsorted(np.cumsum(lengths[order]), count, side="right"))
+        words, rest = list(order[:taken]), count - int(lengths[order[:taken]].sum())
+        for word in order[taken:]:
+            if rest and lengths[word] <= rest and choice_L[starts[word]] < 1:
+                words.append(word)
+                rest -= int(lengths[word])
+        chosen = np.zeros(len(tokens_L), bool)
+        for word in words:
+            chosen[starts[word] : starts[word] + lengths[word]] = True
+        left = next((word for word in order if rest and not chosen[starts[word]]), None)
+        if left is not None and lengths[left] > rest:
+            chosen[starts[left] : starts[left] + rest] = True
+        elif rest:
+            chosen[np.flatnonzero(~chosen)[:rest]] = True
+        return chosen
+
+    def batch(self, batch: Batch, keys_R: np.ndarray, first_R: np.ndarray) -> Batch:
+        """A micro-batch with hidden tokens; rows past the keys fill it up and keep no target."""
+        tokens, targets = batch["tokens"].numpy().copy(), np.full(batch["tokens"].shape, IGNORED)
+        rows = len(keys_R)
+        if rows:
+            tokens[:rows], targets[:rows] = self(tokens[:rows], keys_R, first_R)
+        return {**batch, "tokens": torch.from_numpy(tokens), "targets": torch.from_numpy(targets)}
+
+    def steps(self, steps: Iterator[Step], plan: Plan, row_tokens: ByStep) -> Iterator[Step]:
+        """Steps of a stream of tokens, with tokens hidden by global sample and place."""
+        for step in steps:
+            number = plan.batch.step(step.position) - 1
+            width, samples = row_tokens.at(number), list(plan.share(number))
+            pieces = plan.sample_tokens // width
+            keys = np.repeat(noise_keys(self.seed, 0, samples, 1), pieces)
+            first = np.tile(np.arange(pieces) * width, len(samples))
+            step.micro, step.weight = self.cut(step.micro, keys, first), float(plan.batch.at(number) * pieces)
+            step.weight *= self.config.count(width)
+            yield step
+
+    def cut(self, micro: Sequence[Batch], keys_R: np.ndarray, first_R: np.ndarray) -> list[Batch]:
+        """Micro-batches with hidden tokens; ``keys_R`` and ``first_R`` run over the rows of all of them."""
+        made, used = [], 0
+        for batch in micro:
+            end = used + len(batch["tokens"])
+            made.append(self.batch(batch, keys_R[used:end], first_R[used:end]))
+            used = end
+        return made
+
+    def held_back(self, micro: Sequence[Batch]) -> list[Batch]:
+        """Validation's micro-batches: what is hidden follows from each row's own tokens, always the same."""
+        made = []
+        for batch in micro:
+            tokens = batch["tokens"].numpy()
+            rows = int((batch["targets"] != IGNORED).any(1).sum())  # those that fill it up come last
+            factors = noise_keys(self.seed, 1, range(tokens.shape[1]), 1) | np.uint64(1)
+            with np.errstate(over="ignore"):
+                content = (tokens[:rows].astype(np.uint64) + np.uint64(1)) * factors
+                keys = noise_keys(self.seed, 2, content.sum(1), 1) if rows else np.empty(0, np.uint64)
+            made.append(self.batch(batch, keys, np.zeros(rows, np.int64)))
+        return made
