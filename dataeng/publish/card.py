@@ -184,12 +184,12 @@ def _chain(root: str, name: str) -> list[Published]:
             found.add(one)
             wanted += runs.input_names(here[one])
     chain: list[Published] = []
-    for one in (one for one in here.values() if one.name in found):
-        if "/" in one.name and root != (elsewhere := one.folder.rpartition("/")[0]):
-            before = _chain(elsewhere, one.folder.rpartition("/")[2])[:-1]
+    for stood in (stood for stood in here.values() if stood.name in found):
+        if "/" in stood.name and root != (elsewhere := stood.folder.rpartition("/")[0]):
+            before = _chain(elsewhere, stood.folder.rpartition("/")[2])[:-1]
             named = [Published(storage.join(elsewhere, b.name.lstrip("/")), b.folder, b.manifest) for b in before]
             chain += [b for b in named if b.folder not in {known.folder for known in chain}]
-        chain.append(one)
+        chain.append(stood)
     return chain
 
 
