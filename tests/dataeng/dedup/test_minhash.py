@@ -91,6 +91,19 @@ def test_signatures_have_not_changed() -> None:
     assert [int(value) for value in found[:2]] == GOLDEN
 
 
+@pytest.mark.parametrize(("first", "letters"), [(0x4E00, 2000), (0x3041, 80), (0x0E01, 46), (0x1780, 33), (0x1000, 32)])
+def test_texts_without_spaces_have_shingles(first: int, letters: int) -> None:
+    """Chinese, Japanese, Thai, Khmer, Burmese: one word by white space, yet near-duplicates like any other text."""
+    generator = np.random.default_rng(8)
+    one = "".join(chr(first + k) for k in generator.integers(0, letters, 300))
+    other = one[:150] + chr(first) + one[151:]
+    assert len(one.split()) == 1
+    assert shingles(one).size > 290 >= Config().minimum_shingles
+    assert 0.95 < jaccard_from(shingles(one), shingles(other), 0.8) < 1
+    assert jaccard_from(shingles(one), shingles(one[::-1]), 0.0) < 0.1
+    assert (bands(shingles(one), Config()) == bands(shingles(other), Config())).any()
+
+
 def test_short_hashes_are_the_upper_halves_of_long_ones() -> None:
     """So a band that is shared is shared at either width, and what is shared by chance alone is verified away."""
     values = np.arange(1, 100, dtype=np.uint64)

@@ -67,6 +67,11 @@ def test_these_have_not(one: str, other: str) -> None:
         ("one", 1),
         ("日本語です", 5),
         ("ภาษาไทย", 7),
+        ("เที่ยว", 4),  # marks above a consonant are no words
+        ("ភាសាខ្មែរ", 8),
+        ("ພາສາລາວ", 7),
+        ("がぎ", 2),  # also where the mark stands apart
+        ("か\u3099き\u3099", 2),
         ("한국어 문서", 2),
         ("a日b", 3),
         ("𠀀𠀁", 2),
