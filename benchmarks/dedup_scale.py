@@ -32,24 +32,27 @@ from dataeng.recipe import Recipe
 SIZES = (10_000, 100_000, 1_000_000)
 WARM_DOCUMENTS = 2_000
 MEMORY_FLOOR, TIME_FLOOR, LINEAR_FROM = 12e9, 1.3, 100_000
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
-def resident(root: int) -> int:
-    """Bytes resident of a process and all that it started."""
-    parents, sizes = {}, {}
+def used(root: int) -> tuple[int, float]:
+    """Bytes resident, and seconds of CPU time used so far, of a process and all that it started (and saw end)."""
+    parents, bytes_of, seconds_of = {}, {}, {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int(Path(entry.path, "stat").read_text().rpartition(")")[2].split()[1])
-                sizes[int(entry.name)] = int(Path(entry.path, "statm").read_text().split()[1]) * PAGE
+                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                pages = int(Path(entry.path, "statm").read_text().split()[1])
             except OSError:  # it has just ended
                 continue
+            parents[int(entry.name)] = int(fields[1])
+            seconds_of[int(entry.name)] = sum(map(int, fields[11:15])) / TICKS
+            bytes_of[int(entry.name)] = pages * PAGE
     family, news = {root}, {root}
     while news:
         news = {child for child, parent in parents.items() if parent in news} - family
         family |= news
-    return sum(sizes.get(process, 0) for process in family)
+    return sum(bytes_of.get(one, 0) for one in family), sum(seconds_of.get(one, 0.0) for one in family)
 
 
 class Peak(threading.Thread):
@@ -61,7 +64,7 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(0.2):
-            self.bytes = max(self.bytes, resident(os.getpid()))
+            self.bytes = max(self.bytes, used(os.getpid())[0])
 
     def stop(self) -> int:
         """The peak, in bytes."""
@@ -108,10 +111,11 @@ def measure(documents: int, out: Path, driver_memory: str, seed: int) -> dict[st
     begun = time.monotonic()
     dedup.step(engine, Recipe("dedup_scale.toml", str(out / "warm"), 0, tables))
     found["warm_seconds"] = time.monotonic() - begun
-    before, peak, begun = written(engine.session()), Peak(), time.monotonic()
+    before, cpu, peak, begun = written(engine.session()), used(os.getpid())[1], Peak(), time.monotonic()
     peak.start()
     manifest = dedup.step(engine, recipe)
     found |= {"seconds": time.monotonic() - begun, "peak_bytes": peak.stop()}
+    found["cpu_seconds"] = used(os.getpid())[1] - cpu
     found |= {name: value - before[name] for name, value in written(engine.session()).items()}
     engine.stop()
     found |= score(str(out / "dedup"), manifest, planned)
@@ -126,7 +130,8 @@ def show(found: dict[str, float]) -> None:
     made = f"made in {found['made_seconds']:.0f} s, session {found['start_seconds']:.0f} s"
     shuffled = f"{found['shuffled'] / 1e6:,.1f} MB shuffled ({found['shuffled'] / of:,.0f} bytes a document)"
     print(f"{of:>9,} documents ({found['input_bytes'] / 1e6:,.0f} MB; {made}, warmed {found['warm_seconds']:.0f} s)")
-    print(f"    {found['seconds']:8.1f} s   {found['peak_bytes'] / 1e9:5.2f} GB resident   {shuffled}")
+    print(f"    {found['seconds']:8.1f} s, {found['cpu_seconds']:.1f} s of CPU time", end="; ")
+    print(f"{found['peak_bytes'] / 1e9:.2f} GB resident; {shuffled}")
     print(f"    {found['spilled'] / 1e6:,.1f} MB spilled, {found['output'] / 1e6:,.1f} MB written")
     print(f"    {found['dropped']:,} dropped of {found['copies']:,} planned", end=": ")
     print(f"recall {found['recall']:.4f}, precision {found['precision']:.4f}", end="; ")
