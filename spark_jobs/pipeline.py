@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
-from spark_jobs import augment, decontaminate, dedup, extract, filter, ingest, passages, publish
+from spark_jobs import augment, decontaminate, dedup, extract, filter, ingest, passages, publish, semantic
 from spark_jobs.session import Engine, job
 
 STEPS = (
@@ -14,6 +14,7 @@ STEPS = (
     ("decontaminate", decontaminate.step),
     ("dedup", dedup.step),
     ("passages", passages.step),
+    ("semantic", semantic.step),
     ("augment", augment.step),
     ("publish", publish.step),
 )

@@ -37,8 +37,8 @@ def _weights(documents: DataFrame, count: int) -> NDArray[np.float32]:
     """The rarity of each bucket of words."""
     counts = stages.map_rows(documents.select("text"), decide.count_words, decide.COUNTS)
     held = np.zeros(hashed.BUCKETS, np.int64)
-    for row in counts.groupBy("bucket").agg(F.sum("documents").alias("documents")).collect():
-        held[row["bucket"]] = row["documents"]
+    found = counts.groupBy("bucket").agg(F.sum("documents").alias("documents")).toArrow()
+    held[found["bucket"].to_numpy()] = found["documents"].to_numpy()
     return hashed.rarity(held, count)
 
 
