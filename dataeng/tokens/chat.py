@@ -18,6 +18,7 @@ END = "<|end|>"  # after each turn of a chat
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, *ROLES.values(), END)
 MASK = "<|mask|>"  # in place of a token that an encoder has to say; only where a tokenizer is made with it
+UNKNOWN = "<|unknown|>"  # what a vocabulary of words or characters does not have
 
 
 def span(number: int) -> str:

@@ -1,10 +1,10 @@
-"""A byte-level BPE tokenizer from a bounded, ordered sample: equal inputs give equal bytes."""
+"""A tokenizer from a bounded, ordered sample: equal inputs give equal bytes."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic import Field
 from dataeng import stage, storage
 from dataeng.cli import UserError, one_line
 from dataeng.recipe import Recipe, Table, content
-from dataeng.tokens import chat
+from dataeng.tokens import chat, wordpiece
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,8 +30,11 @@ class Config(Table):
     file: str | None = content(
         None, description="A tokenizer.json to take instead of learning one; special tokens of chats are added to it"
     )
+    kind: Literal["bpe", "wordpiece", "character", "word"] = Field(
+        "bpe", description="bpe works on bytes and leaves nothing out; what the others have not seen is <|unknown|>"
+    )
     vocabulary: int = Field(
-        32_768, ge=_BYTES + 32, le=1 << 20, description="Entries, special tokens and the 256 bytes among them"
+        32_768, ge=_BYTES + 32, le=1 << 20, description="Entries at most, special tokens and the 256 bytes among them"
     )
     single_digits: bool = Field(True, description="Whether each digit is a token of its own (arXiv:2402.14903)")
     masks: bool = Field(False, description="Whether there is a token <|mask|>, for encoders")
@@ -48,52 +51,83 @@ def _rows(path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def sample(rows: Iterable[dict[str, Any]], limit_bytes: int) -> list[str]:
-    """Texts in the order of their ids, until ``limit_bytes`` of UTF-8 are reached; at most twice that is held."""
+def sample(rows: Iterable[dict[str, Any]], limit_bytes: int) -> list[tuple[str, str]]:
+    """Languages and texts in the order of their ids, until ``limit_bytes`` of UTF-8; at most twice that is held."""
 
-    def cut(found: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    def cut(found: list[tuple[str, str, int, str]]) -> list[tuple[str, str, int, str]]:
         found.sort()
         total = 0
-        for index, (_, _, size) in enumerate(found):
+        for index, (_, _, size, _) in enumerate(found):
             total += size
             if total >= limit_bytes:
                 return found[: index + 1]
         return found
 
-    found: list[tuple[str, str, int]] = []
+    found: list[tuple[str, str, int, str]] = []
     held = 0
     for row in rows:
         size = len(row["text"].encode("utf-8", "replace"))
-        found.append((row["id"], row["text"], size))
+        found.append((row["id"], row["text"], size, row.get("language") or ""))
         held += size
         if held >= 2 * limit_bytes:
             found = cut(found)
-            held = sum(size for _, _, size in found)
-    return [text for _, text, _ in cut(found)]
+            held = sum(size for _, _, size, _ in found)
+    return [(language, text) for _, text, _, language in cut(found)]
 
 
 def special_tokens(config: Config) -> list[str]:
     """The special tokens that a vocabulary begins with, in their order."""
     more = [chat.MASK] if config.masks else []
+    more += [] if config.kind == "bpe" else [chat.UNKNOWN]
     return [*chat.SPECIAL_TOKENS, *more, *(chat.span(number) for number in range(config.spans))]
 
 
 def learn(texts: Iterable[str], config: Config) -> Tokenizer:
-    """A byte-level BPE tokenizer with the special tokens of ``dataeng.tokens.chat`` first (arXiv:1508.07909)."""
+    """A tokenizer with the special tokens of ``dataeng.tokens.chat`` first.
+
+    ``bpe`` (arXiv:1508.07909) works on bytes: what it encodes, it decodes exactly. ``character`` and ``word`` do
+    so for what they have seen, ``wordpiece`` but for white space. (Unigram is not here: the trainer of `tokenizers`
+    gives other pieces at every run.)
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
-    steps: list[Any] = [pre_tokenizers.Split(Regex(r"\d"), "isolated")] if config.single_digits else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary,
-        special_tokens=special_tokens(config),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    sized: dict[str, Any] = {"vocab_size": config.vocabulary, "special_tokens": special_tokens(config)}
+    digits: list[Any] = [pre_tokenizers.Split(Regex(r"\d"), "isolated")] if config.single_digits else []
+    if config.kind == "wordpiece":
+        splits = pre_tokenizers.Sequence([*digits, pre_tokenizers.BertPreTokenizer()])
+        return wordpiece.learn(list(texts), special_tokens(config), chat.UNKNOWN, config.vocabulary, splits)
+    trainer: Any
+    if config.kind == "bpe":
+        tokenizer, split = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        trainer = trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False, **sized)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        pieces = Regex(r"[\s\S]") if config.kind == "character" else Regex(r"\w+|[^\w\s]|\s")
+        tokenizer, split = Tokenizer(models.WordLevel(unk_token=chat.UNKNOWN)), pre_tokenizers.Split(pieces, "isolated")
+        trainer = trainers.WordLevelTrainer(show_progress=False, **sized)
+        tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, split])
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def fertility(tokenizer: Tokenizer, texts: Iterable[tuple[str, str]], limit_bytes: int = 1 << 20) -> dict[str, Any]:
+    """Tokens a word (between white space) and bytes a token, by language, over pairs of language and text.
+
+    Of each language about ``limit_bytes`` are looked at.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for language, text in texts:
+        sums = found.setdefault(language or "unknown", {"bytes": 0, "words": 0, "tokens": 0})
+        if sums["bytes"] < limit_bytes:
+            sums["bytes"] += len(text.encode("utf-8", "replace"))
+            sums["words"] += len(text.split())
+            sums["tokens"] += len(tokenizer.encode(text, add_special_tokens=False).ids)
+    for sums in found.values():
+        sums["tokens_per_word"] = round(sums["tokens"] / max(sums["words"], 1), 4)
+        sums["bytes_per_token"] = round(sums["bytes"] / max(sums["tokens"], 1), 4)
+    return dict(sorted(found.items()))
 
 
 def taken(path: str) -> Tokenizer:
@@ -107,11 +141,11 @@ def taken(path: str) -> Tokenizer:
     return tokenizer
 
 
-def _texts(recipe: Recipe, name: str, config: Config) -> list[str]:
-    """The texts to learn from; raises UserError where there are none."""
+def _texts(recipe: Recipe, name: str, config: Config) -> list[tuple[str, str]]:
+    """Languages and texts to learn from; raises UserError where there are none."""
     folder = stage.folder_of(recipe.root, config.input)
     paths = stage.table_paths(folder, stage.need_manifest(recipe.root, config.input, name), "train")
-    texts = sample((row for path in paths for row in _rows(path, ["id", "text"])), config.sample_bytes)
+    texts = sample((row for path in paths for row in _rows(path, ["id", "text", "language"])), config.sample_bytes)
     if not texts:
         raise UserError(f"{name}: the table train of {folder} is empty: there is no text to learn from")
     return texts
@@ -124,18 +158,21 @@ def make(recipe: Recipe, name: str = "tokenizer") -> stage.Manifest:
     attempt = stage.begin(recipe, name, inputs)
     if isinstance(attempt, stage.Manifest):
         return attempt
-    texts = [] if config.file else _texts(recipe, name, config)
-    tokenizer = taken(config.file) if config.file else learn(texts, config)
+    texts = _texts(recipe, name, config)
+    tokenizer = taken(config.file) if config.file else learn((text for _, text in texts), config)
     size = tokenizer.get_vocab_size()
     if size < config.vocabulary and not config.file:
         log.info("%s: the text gave only %d entries, not %d", name, size, config.vocabulary)
     path = storage.join(attempt.data_folder, "tokenizer.json")
     storage.write_bytes(path, tokenizer.to_str(pretty=True).encode())
     table = stage.file_table(attempt.folder, [path])
-    read = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    read = sum(len(text.encode("utf-8", "replace")) for _, text in texts)
     counts = {"documents": len(texts), "bytes": read, "vocabulary": size}
     log.info("%s: %d entries from %d documents, %.1f MB", name, size, len(texts), read / 1e6)
-    return attempt.publish(attempt.manifest(tables={"kept": table}, counts=counts))
+    details = {"fertility": fertility(tokenizer, texts)}
+    for language, sums in details["fertility"].items():
+        log.info("%s: %s: %.2f tokens a word", name, language, sums["tokens_per_word"])
+    return attempt.publish(attempt.manifest(tables={"kept": table}, counts=counts, details=details))
 
 
 def path_of(root: str, name: str, wanted_by: str) -> str:
