@@ -53,7 +53,7 @@ def _clustered(
 ) -> DataFrame:
     """Each document that has a vector with its cluster."""
     able = vectors.filter("vector IS NOT NULL")
-    order = [F.xxhash64(F.lit(seed), "id"), "id", *PLACE]
+    order = [F.xxhash64(F.lit(seed), "id"), F.col("id"), *(F.col(name) for name in PLACE)]
     sample = able.orderBy(*order).limit(config.sample_for(k)).select("vector").coalesce(1)
     found = stages.map_rows(sample, partial(decide.centres, k=k, config=config, seed=seed), decide.CENTRES)
     rows = scratch.keep(found).orderBy("cluster").collect()
