@@ -28,32 +28,54 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from dataeng.dedup import Config
 from dataeng.dedup.against import MARK
 from dataeng.dedup.verify import LINKS, compare
-from spark_jobs.scratch import Scratch
+from spark_jobs.scratch import WHOLE_BYTES, Scratch
 
 Sets = Callable[[DataFrame], DataFrame]
 SAMPLE, IN_SAMPLE = 256, 128  # one id in 256; a band with 128 of them has about 32,768 documents
 
 
-def links(scratch: Scratch, signed: DataFrame, sets_of: Sets, config: Config) -> tuple[DataFrame, int]:
-    """LINKS between near-duplicates (id, root, matched, similarity), and the number of bands cut off.
+def links(
+    scratch: Scratch, signed: DataFrame, sets_of: Sets, config: Config
+) -> tuple[DataFrame, int, DataFrame | None]:
+    """LINKS between near-duplicates (id, root, matched, similarity), the number of bands cut off, the larger bands.
 
-    ``signed`` has ``id`` and ``bands``; ``sets_of`` gives ``id`` and ``values`` for a frame of distinct ids.
+    ``signed`` has ``id`` and ``bands``; ``sets_of`` gives ``id`` and ``values`` for a frame of distinct ids. The
+    larger bands (band, hash) are those of more than a block that were not cut off; None where there is none.
     """
-    frames, cut_off, heavy = [], 0, _heavy(scratch, signed)
+    frames, cut_off, heavy, larger = [], 0, _heavy(scratch, signed), None
     members = signed.select("id", F.explode(_places(config.bands)).alias("band"), "bands")
     for number in range(config.max_rounds):
         ordered = _ordered(members, number, config.bands)
-        blocks = scratch.keep(_blocks(scratch, ordered, heavy, config.block_documents))
-        frames.append(scratch.keep(_compare(blocks, sets_of, config.threshold)))
+        blocks = scratch.keep(_blocks(scratch, ordered, heavy, config.block_documents), WHOLE_BYTES)
+        frames.append(scratch.keep(_compare(blocks, sets_of, config.threshold), WHOLE_BYTES))
         large = blocks.filter(F.col("size") > config.block_documents)
-        cut_off = large.select("band", "hash").distinct().count()
+        unfinished = large.select("band", "hash").distinct()
+        cut_off = unfinished.count()
+        if number == 0 and cut_off:
+            larger = unfinished
         if not cut_off or number + 1 == config.max_rounds:
             break
         members = _hubs(large, frames[-1]).join(signed.select("id", "bands"), "id")
         if number == 0:
-            members = scratch.keep(members)
+            members = scratch.keep(members, WHOLE_BYTES)
             sets_of = _among(scratch.keep(sets_of(members.select("id").distinct())))
-    return reduce(DataFrame.unionByName, frames), cut_off
+    if larger is not None and cut_off:
+        larger = larger.join(unfinished, ["band", "hash"], "left_anti")
+    return reduce(DataFrame.unionByName, frames), cut_off, larger
+
+
+def between_survivors(
+    scratch: Scratch, survivors: DataFrame, larger: DataFrame, sets_of: Sets, config: Config
+) -> DataFrame:
+    """LINKS between survivors that share one of the ``larger`` bands, where not all pairs were compared before.
+
+    In a band that was not cut off at most a block of clusters is left, so all of them are compared, and no two
+    documents that share a band which was not cut off survive at or above the threshold.
+    """
+    placed = survivors.select("id", "bands", F.posexplode("bands").alias("band", "hash"))
+    members = placed.join(larger, ["band", "hash"], "left_semi").select("id", "band", "bands")
+    blocks = scratch.keep(_blocks(scratch, _ordered(members, 0, config.bands), None, config.block_documents))
+    return scratch.keep(_compare(blocks, sets_of, config.threshold), WHOLE_BYTES)
 
 
 def _among(sets: DataFrame) -> Sets:
@@ -81,7 +103,7 @@ def _heavy(scratch: Scratch, signed: DataFrame) -> DataFrame | None:
         return None
     sample = signed.filter(F.pmod(F.xxhash64("id"), F.lit(SAMPLE)) == 0)
     bands = sample.select(F.posexplode("bands").alias("band", "hash")).groupBy("band", "hash").count()
-    heavy = scratch.keep(bands.filter(F.col("count") >= IN_SAMPLE).select("band", "hash"))
+    heavy = scratch.keep(bands.filter(F.col("count") >= IN_SAMPLE).select("band", "hash"), WHOLE_BYTES)
     return None if heavy.isEmpty() else heavy
 
 

@@ -20,10 +20,10 @@ from dataeng.document import DOCUMENT
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
 from spark_jobs import against, stages
-from spark_jobs.candidates import links
+from spark_jobs.candidates import between_survivors, links
 from spark_jobs.clusters import PLACE, clusters, decided, light, sign, with_places
 from spark_jobs.components import components
-from spark_jobs.scratch import Scratch, joined
+from spark_jobs.scratch import WHOLE_BYTES, Scratch, joined
 from spark_jobs.session import Engine, job
 
 
@@ -39,7 +39,7 @@ def _rows(
     if earlier is not None:
         signed = scratch.keep(signed)
         signed = signed.unionByName(against.meeting(earlier, signed))
-    known = scratch.keep(light(signed))
+    known = scratch.keep(light(signed), WHOLE_BYTES)
     firsts = known.filter("first")
 
     def sets_of(ids: DataFrame) -> DataFrame:
@@ -49,9 +49,16 @@ def _rows(
         return new if old is None else new.unionByName(old)
 
     candidates = firsts.filter((F.col("id") == F.col("representative")) & (F.size("bands") > 0))
-    found, cut_off = links(scratch, candidates, sets_of, config)
+    found, cut_off, larger = links(scratch, candidates, sets_of, config)
     stars, rounds = components(scratch, found.select(F.col("id").alias("node"), "root"))
-    done = scratch.keep(against.only_new(decided(known, clusters(firsts, found, stars))))
+    if larger is not None:
+        gone = clusters(firsts, found, stars).filter("representative != survivor").select("representative")
+        survivors = candidates.join(gone, "representative", "left_anti")
+        more = between_survivors(scratch, survivors, larger, sets_of, config)
+        found, edges = found.unionByName(more), more.select(F.col("id").alias("node"), "root")
+        stars, again = components(scratch, stars.unionByName(edges))
+        rounds += again
+    done = scratch.keep(against.only_new(decided(known, clusters(firsts, found, stars))), WHOLE_BYTES)
     signatures = done.filter("first").withColumn("exact", F.col("text_hash"))
     rows = stages.map_rows(signatures, decide.signatures, decide.SIGNATURES)
     attempt.also += stages.write(rows, f"{attempt.data_folder}.signatures")

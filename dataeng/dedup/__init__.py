@@ -20,7 +20,7 @@ class Config(Table):
     nothing, since every pair is verified; 32 bits save 4 bytes for each document and band.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     input: str | list[str] = Field("decontaminate", description="The stage, or stages, whose kept documents come in")
     threshold: float = Field(0.8, gt=0, le=1, description="Jaccard of shingle sets from which two texts are one")

@@ -126,7 +126,12 @@ class Plain:
         enough = [name for name, found in self.shingles.items() if len(found) >= config.minimum_shingles]
         self.bands = {name: plain_bands(self.shingles[name], config) for name in enough}
         self.near: Near = {name: {} for name in set(self.representative.values())}
-        self.cut_off = self._compare({name: found for name, found in self.bands.items() if name in self.near})
+        bands = {name: found for name, found in self.bands.items() if name in self.near}
+        self.cut_off, larger = self._compare(bands)
+        clusters = {name: reach(name, self.near) for name in self.near}
+        left = {min(found, key=lambda n: self.rank[n]) for found in clusters.values()}
+        for band, value in larger:
+            self._block([name for name in left & bands.keys() if bands[name][band] == value])
         clusters = {name: reach(name, self.near) for name in self.near}
         self.survivor = {name: min(found, key=lambda n: self.rank[n]) for name, found in clusters.items()}
         self.cluster = {name: min(self.exact[n] for n in found) for name, found in clusters.items()}
@@ -136,25 +141,26 @@ class Plain:
         a, b = self.shingles[one], self.shingles[other]
         return len(a & b) / len(a | b)
 
-    def _compare(self, bands: dict[str, list[int]]) -> int:
-        """Fill ``near`` round by round; gives the number of bands that are not done after the last."""
+    def _compare(self, bands: dict[str, list[int]]) -> tuple[int, set[tuple[int, int]]]:
+        """Fill ``near`` round by round; gives how many bands are not done after the last, and the larger ones done."""
         size, count = self.config.block_documents, self.config.bands
         members = {band: set(bands) for band in range(count)}
+        larger: set[tuple[int, int]] = set()
         for number in range(self.config.max_rounds):
-            large, hubs = 0, {band: set() for band in range(count)}
+            large: set[tuple[int, int]] = set()
+            hubs: dict[int, set[str]] = {band: set() for band in range(count)}
             for band, names in members.items():
                 groups = defaultdict(list)
                 for name in sorted(names, key=lambda n: (bands[n][(band + 1 + number) % count], n)):
                     groups[bands[name][band]].append(name)
-                for group in groups.values():
-                    large += len(group) > size
+                for value, group in groups.items():
+                    large |= {(band, value)} if len(group) > size else set()
                     for start in range(0, len(group), size):
                         found = self._block(group[start : start + size])
                         hubs[band] |= found if len(group) > size else set()
-            if not large:
-                return 0
+            larger |= large
             members = hubs
-        return large
+        return len(large), larger - large
 
     def _block(self, names: list[str]) -> set[str]:
         """Compare all with all; gives the least of each component."""

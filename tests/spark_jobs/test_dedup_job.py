@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dedup_reference import Plain
+from test_dedup_properties import crossing_chain, crossing_settings
 
 from dataeng import stage
 from dataeng.cli import UserError
@@ -88,7 +89,7 @@ def recipe_config(**settings: Any) -> Any:
     return Recipe("test.toml", "x", 0, {"dedup": settings}).step("dedup")
 
 
-def test_tables_are_those_of_a_plain_program(spark, tmp_path, published) -> None:
+def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_rows) -> None:
     """Hash for hash: by any number of partitions, whatever the order and the files, bands larger than blocks."""
     rows, settings = hard_corpus(), {"keep": "highest:quality", "threshold": 0.7, "block_documents": 8}
     plain = Plain(rows, recipe_config(**settings))
@@ -108,6 +109,9 @@ def test_tables_are_those_of_a_plain_program(spark, tmp_path, published) -> None
             assert stage.verify(str(root), "dedup") == []
     finally:
         spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
+    published(tmp_path / "again", "texts", table_rows(root, "dedup"))
+    again = run(tmp_path / "again", **settings)
+    assert again.counts["dropped"] == 0, "its own output loses nothing where no band was cut off"
 
 
 def test_other_settings_are_those_of_a_plain_program_too(spark, tmp_path, published) -> None:
@@ -121,20 +125,13 @@ def test_other_settings_are_those_of_a_plain_program_too(spark, tmp_path, publis
     assert manifest.details["bands_cut_off"] == plain.cut_off > 0
 
 
-def test_large_bands_go_by_rounds_and_come_to_the_same_clusters(spark, tmp_path, published, table_rows) -> None:
-    chance = random.Random(3)
-    base = sentence(chance, 400)
-    blob = [" ".join(edit(chance, base, 1)) for _ in range(60)]
-    texts = [*blob, *(" ".join(sentence(chance, 100)) for _ in range(10))]
-    rows = [to_row(Document(id=digest(str(number)), text=text)) for number, text in enumerate(texts)]
+def test_survivors_of_a_larger_band_meet_and_their_output_loses_nothing(spark, tmp_path, published) -> None:
+    rows, settings = crossing_chain(), crossing_settings()
     published(tmp_path, "texts", rows, 2)
-    manifest = run(tmp_path, block_documents=4)
-    kept = {row["id"] for row in table_rows(tmp_path, "dedup")}
-    assert len(kept & {row["id"] for row in rows[:60]}) == 1
-    assert kept >= {row["id"] for row in rows[60:]}
-    assert manifest.details["bands_cut_off"] == 0
-    cut = run(tmp_path, block_documents=4, max_rounds=1)
-    assert cut.details["bands_cut_off"] > 0
+    manifest = run(tmp_path, **settings)
+    plain = Plain(rows, recipe_config(**settings))
+    assert {name: table.hash for name, table in manifest.tables.items()} == plain.hashes()
+    assert manifest.counts == {"in": 4, "kept": 1, "dropped": 3}
 
 
 def test_nothing_to_drop_and_no_candidate_at_all(spark, tmp_path, published, table_rows) -> None:
