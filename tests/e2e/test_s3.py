@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dataeng import s3, stage, storage
+from tests.training.tools import publish_tokens, recipe_at
 
 sys.path.insert(0, str(Path(__file__).parent))
 import captures
@@ -198,3 +201,38 @@ def test_ray_tokenizes_and_trains_on_the_same_root(world: World, data: subproces
     again = world.call("ray_jobs/train.py", world.recipe)
     assert again.returncode == 0
     assert "done already" in again.stderr
+
+
+def test_damaged_checkpoints_fall_back_and_no_temporary_file_stays(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataeng.cli import Stopped
+    from training.context import Context
+    from training.methods import pretrain
+
+    publish_tokens(recipe_at(tmp_path))
+    root = f"s3://{BUCKET}/damaged"
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        storage.upload(file, f"{root}/{file.relative_to(tmp_path)}")
+    before = set(Path(tempfile.gettempdir()).glob("millrace-checkpoint-*"))
+    recipe = recipe_at(Path(root), keep=3)
+    recipe = dataclasses.replace(recipe, root=root)
+    context = Context.single(recipe, "pretrain")
+    wishes = iter([None, None, None, None, "stop"])
+    context.notice = lambda: next(wishes)
+    monkeypatch.setattr("training.stop.LOOK_EVERY_SECONDS", 0.0)
+    with pytest.raises(Stopped):
+        pretrain.run(context)
+    listed = storage.list_files(f"{root}/pretrain/checkpoints")
+    _, *newer = [entry.path for entry in listed if entry.path.endswith("manifest.json")]
+    damages = (lambda data: data[:-1], lambda data: data[:999] + bytes([data[999] ^ 1]) + data[1000:])
+    for manifest, damage in zip(newer, damages, strict=True):
+        attempt = json.loads(storage.read_bytes(manifest))["attempt"]
+        shard = f"{manifest.rpartition('/')[0]}/{attempt}/__0_0.distcp"
+        storage.write_bytes(shard, damage(storage.read_bytes(shard)))
+    pretrain.run(Context.single(recipe, "pretrain"))
+    assert stage.need_manifest(root, "pretrain", "test").details["resumed_from"] == 2
+    pretrain.run(Context.single(recipe_at(tmp_path), "pretrain"))
+    here, there = (storage.read_bytes(f"{place}/pretrain/metrics.jsonl").splitlines() for place in (tmp_path, root))
+    assert [json.loads(line)["loss"] for line in here] == [json.loads(line)["loss"] for line in there]
+    assert set(Path(tempfile.gettempdir()).glob("millrace-checkpoint-*")) == before
