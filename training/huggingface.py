@@ -39,7 +39,7 @@ def state_of(folder: str) -> weights.Own:
     config, vocabulary = read_config(folder)
     family = families.family_of(config)
     names = [*shapes(config, vocabulary), _SCORE]
-    return weights.Own(weights.Stored(folder), names, lambda name: families.place(family, name))
+    return weights.Own(weights.Stored(folder), names, lambda name: families.place(family, config, name))
 
 
 def check_weights(folder: str) -> None:
@@ -129,7 +129,7 @@ def write(
     family = families.family_of(config)
     names: dict[str, list[tuple[str, bool]]] = {}
     for name in sizes:
-        where = families.place(family, name)
+        where = families.place(family, config, name)
         names.setdefault(where.name, []).append((name, where.transposed))
     zeros = family.zeros(config) if family else {}
     extra = {name: torch.zeros(shape) for name, shape in zeros.items()}

@@ -17,10 +17,11 @@ from training.families.bert import BERT
 from training.families.gpt2 import GPT2
 from training.families.llama import LLAMA, QWEN3
 from training.families.modernbert import MODERNBERT
+from training.families.t5 import T5
 from training.model.config import ModelConfig
 
 NATIVE = "millrace"  # model_type of a config that transformers has no architecture for
-FAMILIES = (LLAMA, QWEN3, GPT2, BERT, MODERNBERT)
+FAMILIES = (LLAMA, QWEN3, GPT2, BERT, MODERNBERT, T5)
 
 
 def _misfits(family: Family, config: ModelConfig) -> list[str]:
@@ -28,8 +29,10 @@ def _misfits(family: Family, config: ModelConfig) -> list[str]:
     wrong = [
         f"{key} = {_toml(allowed[0])}" for key, allowed in family.wants.items() if getattr(config, key) not in allowed
     ]
-    if family.plain_heads and (config.key_heads != config.heads or config.head_width * config.heads != config.width):
-        wrong.append("no kv_heads or head_size of its own")
+    if family.heads != "any" and config.key_heads != config.heads:
+        wrong.append(f"kv_heads = {config.heads}")
+    if family.heads == "plain" and config.head_width * config.heads != config.width:
+        wrong.append(f"head_size = {config.width // config.heads}")
     return wrong
 
 
@@ -53,20 +56,21 @@ def check_export(config: ModelConfig, where: str) -> None:
         )
 
 
-def place(family: Family | None, name: str) -> Place:
+def place(family: Family | None, config: ModelConfig, name: str) -> Place:
     """Where the family keeps our tensor ``name``; under its own name in our own format."""
     if family is None:
         return Place(name)
+    names = family.names(config)
     number = next(iter(re.findall(r"(?<=layers\.)\d+", name)), "")
     general = re.sub(r"(?<=layers\.)\d+", "#", name)
-    if general in family.names:  # of the parameter itself
+    if general in names:  # of the parameter itself
         module, kind = general, ""
     else:
         module, _, kind = general.rpartition(".")
-    found = family.names.get(module)
+    found = names.get(module)
     if found is None:  # a whole sub-tree of equal names
-        star = next(key for key in family.names if key.endswith("*") and module.startswith(key[:-1]))
-        found = str(family.names[star])[:-1] + module.removeprefix(star[:-1])
+        star = next(key for key in names if key.endswith("*") and module.startswith(key[:-1]))
+        found = str(names[star])[:-1] + module.removeprefix(star[:-1])
     where = found if isinstance(found, Place) else Place(found)
     title = ".".join(part for part in (where.name.replace("#", number), kind) if part)
     return where._replace(name=title, transposed=where.transposed and kind == "weight")
@@ -84,6 +88,8 @@ def config_json(config: ModelConfig, vocabulary: int, ids: Mapping[str, int], he
     about["torch_dtype"] = "float32"
     if family is None:
         return {"model_type": NATIVE, "model": config.model_dump(mode="json"), **about}
+    if config.kind == "encoder_decoder":
+        about["decoder_start_token_id"] = ids["pad"]
     if head == "score":
         about |= {"num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     return {"architectures": [family.classes[head]], "model_type": family.model_type, **about, **family.write(config)}

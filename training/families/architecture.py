@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from training.model.config import ModelConfig, RopeScaling
 
@@ -25,10 +25,10 @@ class Family(NamedTuple):
     model_type: str
     classes: dict[str, str]  # for "model" (with its head) and "score" (a reward model)
     wants: dict[str, tuple[Any, ...]]
-    names: Mapping[str, str | Place]  # of modules; # stands for a layer's number
+    names: Callable[[ModelConfig], Mapping[str, str | Place]]  # of modules; # stands for a layer's number
     write: Callable[[ModelConfig], dict[str, Any]]
     read: Callable[[Mapping[str, Any]], dict[str, Any]]
-    plain_heads: bool = True  # as many key heads as heads, of width / heads each
+    heads: Literal["any", "equal", "plain"] = "plain"  # equal: as many key heads; plain: of width / heads each, too
     zeros: Callable[[ModelConfig], dict[str, tuple[int, ...]]] = lambda config: {}  # more tensors that it wants, of 0
 
 

@@ -82,7 +82,7 @@ BERT = Family(
         "tied": (True,),
         "local_window": (None,),
     },
-    _NAMES,
+    lambda config: _NAMES,
     _write,
     _read,
     zeros=lambda config: {"bert.embeddings.token_type_embeddings.weight": (2, config.width)},

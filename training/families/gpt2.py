@@ -67,7 +67,7 @@ GPT2 = Family(
         "bias": (True,),
         "qk_norm": (False,),
     },
-    _NAMES,
+    lambda config: _NAMES,
     _write_gpt2,
     _read_gpt2,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.families.architecture import Family, read_rope, same, write_rope
+from training.families.architecture import Family, Place, read_rope, same, write_rope
 from training.model.config import ModelConfig
 
 
@@ -45,7 +45,7 @@ def _read_llama(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_LLAMA = {
+_LLAMA: dict[str, str | Place] = {
     "norm": "model.norm",
     "embed_tokens": "model.embed_tokens",
     "layers.#.*": "model.layers.#.*",
@@ -63,10 +63,10 @@ LLAMA = Family(
         "activation": ("swiglu",),
         "qk_norm": (False,),
     },
-    _LLAMA,
+    lambda config: _LLAMA,
     lambda config: _write_llama(config) | {"mlp_bias": config.bias},
     _read_llama,
-    plain_heads=False,
+    heads="any",
 )
 
 QWEN3 = Family(
@@ -80,8 +80,8 @@ QWEN3 = Family(
         "activation": ("swiglu",),
         "bias": (False,),
     },
-    _LLAMA,
+    lambda config: _LLAMA,
     lambda config: _write_llama(config) | {"use_sliding_window": False},
     lambda values: _read_llama(values) | {"qk_norm": True},
-    plain_heads=False,
+    heads="any",
 )

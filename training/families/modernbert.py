@@ -96,7 +96,7 @@ MODERNBERT = Family(
         "bias": (False,),
         "qk_norm": (False,),
     },
-    _NAMES,
+    lambda config: _NAMES,
     _write,
     _read,
 )

@@ -8,11 +8,13 @@ from torch import nn
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
 from training.model.encoder import Encoder
+from training.model.encoder_decoder import EncoderDecoder
 
 
 def assemble(config: ModelConfig, vocabulary: int) -> nn.Module:
     """The decoder, encoder or encoder–decoder that a config describes; weights are not set yet."""
-    return Encoder(config, vocabulary) if config.kind == "encoder" else Decoder(config, vocabulary)
+    kinds = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
+    return kinds[config.kind](config, vocabulary)
 
 
 def shapes(config: ModelConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:

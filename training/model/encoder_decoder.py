@@ -1,0 +1,85 @@
+"""An encoder–decoder (T5, arXiv:1910.10683): a row is read whole, an answer is said token by token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.model.attention import View, exact_mask
+from training.model.block import Block
+from training.model.config import ModelConfig
+from training.model.norms import norm_of
+from training.model.positions import buckets
+
+# B batch, M tokens of a row that is read, L tokens of an answer, D width, H heads, V vocabulary
+
+
+class Stack(nn.Module):
+    """The blocks of one side, with one table of relative positions for all of them."""
+
+    def __init__(self, config: ModelConfig, answers: bool) -> None:
+        super().__init__()
+        self.config, self.answers = config, answers
+        self.relative = nn.Embedding(config.buckets, config.heads)
+        self.drop = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Block(config, layer, cross=answers) for layer in range(config.layers))
+        self.norm = norm_of(config)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        segments_BL: Tensor,
+        memory_BMD: Tensor | None = None,
+        memory_segments_BM: Tensor | None = None,
+    ) -> Tensor:
+        """The normed stream after all blocks; tokens see those of their own segment, there and in ``memory``."""
+        places = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        mask = exact_mask(places, places, segments_BL, segments_BL, causal=self.answers)
+        near_LM = buckets(places[None, :] - places[:, None], self.config, both_ways=not self.answers)
+        view = View(mask=mask, bias=self.relative(near_LM).permute(2, 0, 1)[None])
+        memory_view = None
+        if memory_BMD is not None and memory_segments_BM is not None:
+            sources = torch.arange(memory_BMD.shape[1], device=x_BLD.device)
+            memory_view = View(mask=exact_mask(places, sources, segments_BL, memory_segments_BM, causal=False))
+        x_BLD = self.drop(x_BLD)
+        for block in self.layers:
+            x_BLD = block(x_BLD, view, memory_BMD, memory_view)
+        out: Tensor = self.norm(x_BLD)
+        return out
+
+
+class EncoderDecoder(nn.Module):
+    """Rows and the beginnings of answers to logits. Weights are undefined until ``init_weights`` or a load."""
+
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.embed_tokens = nn.Embedding(vocabulary, config.width)
+        self.encoder, self.decoder = Stack(config, answers=False), Stack(config, answers=True)
+        self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Let head and embedding share one parameter, where the config says so (again after ``to_empty``)."""
+        if self.config.tied:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(
+        self,
+        tokens_BM: Tensor,
+        answers_BL: Tensor,
+        segments_BM: Tensor | None = None,
+        answer_segments_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, L, V) of the token after each of ``answers``, which begin with the padding token.
+
+        ``segments`` (int): tokens see those of their own segment only, answers also those they read; 0 is padding.
+        """
+        segments_BM = torch.ones_like(tokens_BM) if segments_BM is None else segments_BM
+        answer_segments_BL = torch.ones_like(answers_BL) if answer_segments_BL is None else answer_segments_BL
+        memory_BMD = self.encoder(self.embed_tokens(tokens_BM), segments_BM)
+        x_BLD = self.decoder(self.embed_tokens(answers_BL), answer_segments_BL, memory_BMD, segments_BM)
+        if self.config.tied:  # T5 1.0 keeps the embedding's scale apart from the head's
+            x_BLD = x_BLD * self.config.width**-0.5
+        out: Tensor = self.lm_head(x_BLD)
+        return out
