@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from dataeng import stage, storage
-from dataeng.cli import UserError
+from dataeng.cli import Stopped, UserError
 from dataeng.document import digest
 from dataeng.recipe import Recipe, Table, runtime
 
 
-class TrialDone(Exception):
+class TrialDone(Stopped):
     """Raised out of the training loop after a trial's last report: its model is not wanted."""
 
 

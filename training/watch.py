@@ -20,7 +20,6 @@ log = logging.getLogger("millrace")
 _COLLECTIVE = ("forward", "backward", "reduce", "optimizer")  # phases in which processes wait for each other
 _FIRST_STEP = 3.0  # compiling takes its time
 _GRACE_SECONDS = 3.0  # for the others to write their dumps
-_KEY = "millrace/hang"
 
 
 class Watch:
@@ -31,7 +30,7 @@ class Watch:
     """
 
     def __init__(self, context: Context, seconds: float) -> None:
-        self.context, self.seconds = context, seconds
+        self.context, self.seconds, self.key = context, seconds, f"millrace/hang/{context.name}"
         self.phase, self.step, self.first = "start", 0, True
         self.since = time.monotonic()
         self.over = threading.Event()
@@ -70,7 +69,7 @@ class Watch:
     def _tell(self, why: str) -> None:
         """Have the other processes dump as well."""
         try:
-            dist.distributed_c10d._get_default_store().set(_KEY, why)
+            dist.distributed_c10d._get_default_store().set(self.key, why)
         except (RuntimeError, ValueError) as error:
             log.info("the other processes cannot be told of a hang: %s", error)
 
@@ -78,7 +77,7 @@ class Watch:
         """What another process told, or nothing."""
         try:
             store = dist.distributed_c10d._get_default_store()
-            return store.get(_KEY).decode() if store.check([_KEY]) else ""
+            return store.get(self.key).decode() if store.check([self.key]) else ""
         except (RuntimeError, ValueError):  # the process that keeps the store has gone: collectives say so themselves
             return ""
 
