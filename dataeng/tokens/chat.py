@@ -59,6 +59,18 @@ def mask_id(tokenizer: Any, path: str) -> int:
     return int(number)
 
 
+def span_ids(tokenizer: Any, path: str, count: int) -> list[int]:
+    """The ids of the first ``count`` tokens of spans; raises UserError where a tokenizer has fewer."""
+    for form in ("<|span_{}|>", "<extra_id_{}>"):
+        found = [tokenizer.token_to_id(form.format(number)) for number in range(count)]
+        if None not in found:
+            return [int(number) for number in found]
+    raise UserError(
+        f"{path}: has no {count} tokens {span(0)} …, which an encoder_decoder is trained with: set tokenizer.spans = "
+        f"{count} and run `tokenizer` and `tokens` again"
+    )
+
+
 def stop_ids(tokenizer: Any) -> list[int]:
     """The ids that end an answer: that of the turn's end and that of the text's end."""
     return [token_id(tokenizer, END), token_id(tokenizer, END_OF_TEXT)]

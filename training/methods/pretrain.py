@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dataeng import stage
 from dataeng.cli import UserError
-from dataeng.recipe import Recipe, Table, runtime
+from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
 from training import families
 from training.model.config import ModelConfig
+from training.noise import Masking, SpanNoise
 from training.settings import TrainerConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from training.context import Context
     from training.data.stream import Plan, Rows
-    from training.objectives import Masker
+    from training.objectives import Noise
     from training.trainer import Batch, Step, Validate
 
 
@@ -34,25 +35,6 @@ class Interval(BaseModel):
 
     start: int = Field(0, ge=0, description="The global sample from which on they hold")
     weights: dict[str, float] = Field(description="Weight of each source; those not named are left out")
-
-
-class Masking(Table):
-    """Which tokens are hidden, and how."""
-
-    share: float = Field(0.15, gt=0, lt=1, description="Share of a row's tokens that are to be said again")
-    hidden: float = Field(0.8, ge=0, le=1, description="Share of those in whose place the mask token stands")
-    random: float = Field(0.1, ge=0, le=1, description="Share of those in whose place any token stands")
-    whole_words: bool = Field(False, description="Whether all tokens of a word are hidden together")
-
-    @model_validator(mode="after")
-    def _sums_up(self) -> Masking:
-        if self.hidden + self.random > 1:
-            raise ValueError(f"hidden {self.hidden} and random {self.random} must be at most 1 together")
-        return self
-
-    def count(self, row_tokens: int) -> int:
-        """The targets of a row."""
-        return max(1, round(self.share * row_tokens))
 
 
 class Config(TrainerConfig):
@@ -71,6 +53,7 @@ class Config(TrainerConfig):
     export: bool = Field(True, description="Whether to export for transformers; else in a format of our own")
     max_shard_bytes: int = runtime(5_000_000_000, ge=1, description="Size of an export's files, in bytes")
     masking: Masking = Field(Masking.model_validate({}), description="What an encoder learns from")
+    spans: SpanNoise = Field(SpanNoise.model_validate({}), description="What an encoder–decoder learns from")
     batch_schedule: list[tuple[int, int]] = Field(
         [], description="Batches other than `batch` from a step on: pairs of step and samples"
     )
@@ -176,13 +159,21 @@ def _check_start(recipe: Recipe, name: str, folder: str, layout: Layout) -> None
         )
 
 
-def _check_encoder(recipe: Recipe, name: str, layout: Layout) -> None:
-    """Raise UserError for what an encoder cannot be trained with."""
-    mesh = recipe.step(name).mesh
-    if mesh.tensor > 1 or mesh.context > 1:
-        raise UserError(f"{recipe.path}: {name}.mesh: an encoder's tensors and rows cannot be split over workers")
+def _check_noise(recipe: Recipe, name: str, shape: ModelConfig, layout: Layout) -> None:
+    """Raise UserError for what an encoder or encoder–decoder cannot be trained with."""
+    config: Config = recipe.step(name)
+    if config.mesh.tensor > 1 or config.mesh.context > 1:
+        raise UserError(
+            f"{recipe.path}: {name}.mesh: tensors and rows are split over workers for decoders only: "
+            f"this is an {shape.kind}"
+        )
     path = tokenizer_step.path_of(recipe.root, layout.tokenizer, name)
-    chat.mask_id(tokenizer_step.load(path), path)
+    tokenizer = tokenizer_step.load(path)
+    if shape.kind == "encoder":
+        chat.mask_id(tokenizer, path)
+    else:
+        widest = max(width for _, width in config.widths(layout.sample_tokens))
+        chat.span_ids(tokenizer, path, config.spans.spans(widest))
 
 
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
@@ -203,8 +194,8 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     shape, _, begin = _architecture(recipe, name, layout.vocabulary)
     if begin:
         _check_start(recipe, name, begin, layout)
-    if shape.kind == "encoder":
-        _check_encoder(recipe, name, layout)
+    if shape.kind != "decoder":
+        _check_noise(recipe, name, shape, layout)
     for index, (_, row) in enumerate(config.widths(layout.sample_tokens)):
         key = f"{name}.row_schedule" if index else f"{name}.row_tokens"
         if row < 8 or layout.sample_tokens % row:
@@ -255,7 +246,11 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tens
 
     from training.data.stream import IGNORED
 
-    logits_BLV = model(batch["tokens"], positions_BL=batch.get("positions"), segments_BL=batch.get("segments"))
+    segments, answers = batch.get("segments"), batch.get("answers")
+    if answers is None:
+        logits_BLV = model(batch["tokens"], positions_BL=batch.get("positions"), segments_BL=segments)
+    else:
+        logits_BLV = model(batch["tokens"], answers, segments, batch.get("answer_segments"))
     targets_BL = batch["targets"]
     total = F.cross_entropy(
         logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -287,14 +282,17 @@ def _filler(context: Context, folder: str | None, vocabulary: int) -> Callable[[
     return fill
 
 
-def _masker(context: Context, shape: ModelConfig, tokenizer_path: str) -> Masker | None:
-    """What hides tokens from an encoder; None for other models."""
-    from training.objectives import Masker
+def _noise(context: Context, shape: ModelConfig, tokenizer_path: str, widest: int) -> Noise | None:
+    """What is done to the rows of an encoder or encoder–decoder, of at most ``widest`` tokens; None for a decoder."""
+    from training.objectives import Masker, Spans
 
-    if shape.kind != "encoder":
+    config: Config = context.config
+    if shape.kind == "decoder":
         return None
     tokenizer = tokenizer_step.load(tokenizer_path)
-    return Masker(context.config.masking, tokenizer, tokenizer_path, context.seed)
+    if shape.kind == "encoder":
+        return Masker(config.masking, tokenizer, tokenizer_path, context.seed)
+    return Spans(config.spans, tokenizer, tokenizer_path, context.seed, widest)
 
 
 def _validator(context: Context, held_back: Sequence[Batch]) -> Validate:
@@ -343,13 +341,13 @@ def run(context: Context) -> None:
     held_back = stream.validation_rows(
         context, open_split(folder, details, "validation"), rows, max(widths.values), config.validation_samples
     )
-    masker = _masker(context, shape, path)
-    if masker:
-        held_back = masker.held_back(held_back)
+    noise = _noise(context, shape, path, max(widths.values))
+    if noise:
+        held_back = noise.held_back(held_back)
 
     def steps(position: int) -> Iterator[Step]:
         plain = stream.batches(context, plan, rows, widths, position, config.max_steps)
-        return masker.steps(plain, plan, widths) if masker else plain
+        return noise.steps(plain, plan, widths) if noise else plain
 
     result = fit(context, model, steps, loss, config, _validator(context, held_back))
     tokens = result.position * layout.sample_tokens
