@@ -2,7 +2,7 @@
 
     python benchmarks/character.py [STEPS] [KEY=VALUE …]
 
-Validation loss (nats a character) on the last tenth of tinyshakespeare, all of it; karpathy/nanoGPT gives 1.88.
+Validation loss (nats a character) on the last tenth of tinyshakespeare, all of it; nanoGPT's README gives 1.88.
 Overrides are of [pretrain], such as learning_rate=2e-3.
 """
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from training import train
 from training.context import Context
 
 CONTEXT = 64
-PRETRAIN = {
+PRETRAIN: dict[str, Any] = {
     "batch": 12,
     "micro_batch": 12,
     "learning_rate": 2e-3,
@@ -44,7 +45,7 @@ PRETRAIN = {
 
 def published(recipe: Recipe, text: str) -> None:
     """Tokenizer and token shards of a text under the root: nine tenths to train on, the last for validation."""
-    made = tokenizers.learn([text], tokenizers.Config(kind="character", single_digits=False))
+    made = tokenizers.learn([text], tokenizers.Config.model_validate({"kind": "character", "single_digits": False}))
     folder = Path(recipe.root, "tokenizer")
     (folder / "data").mkdir(parents=True)
     path = folder / "data" / "tokenizer.json"
@@ -54,7 +55,7 @@ def published(recipe: Recipe, text: str) -> None:
         Path(recipe.root, name).mkdir(exist_ok=True)
         Path(recipe.root, name, "manifest.json").write_bytes(manifest.encoded())
     cut = int(0.9 * len(text))
-    config = Config(sample_tokens=CONTEXT)
+    config = Config.model_validate({"sample_tokens": CONTEXT})
     attempt = stage.Attempt("tokens", str(Path(recipe.root, "tokens")), config, "f", [], None)
     with Spool() as spool:
         for split, part in (("train", text[:cut]), ("validation", text[cut:])):

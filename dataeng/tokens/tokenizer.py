@@ -97,6 +97,7 @@ def learn(texts: Iterable[str], config: Config) -> Tokenizer:
         splits = pre_tokenizers.Sequence([*digits, pre_tokenizers.BertPreTokenizer()])
         return wordpiece.learn(list(texts), special_tokens(config), chat.UNKNOWN, config.vocabulary, splits)
     trainer: Any
+    split: Any
     if config.kind == "bpe":
         tokenizer, split = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False)
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
