@@ -12,11 +12,11 @@ from dataeng.recipe import Recipe
 from dataeng.tokens import chat, tokenizer
 from training import huggingface
 from training.context import Context
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.trainer import Result
 
-TINY = DecoderConfig(layers=1, width=32, heads=2, context=64)
+TINY = ModelConfig(layers=1, width=32, heads=2, context=64)
 TABLES = {
     "tasks": {"train": 96, "test": 24, "preferences": 64, "preferences_test": 24},
     "pretrain": {"model": TINY.model_dump(exclude={"kv_heads", "ffn"})},
@@ -33,7 +33,7 @@ def small_tokenizer(tmp_path_factory) -> str:
     return str(path)
 
 
-def publish_decoder(recipe: Recipe, name: str, config: DecoderConfig, tokenizer_path: str, seed: int = 1) -> None:
+def publish_decoder(recipe: Recipe, name: str, config: ModelConfig, tokenizer_path: str, seed: int = 1) -> None:
     """Publish an untrained decoder as the step ``name``."""
     attempt = stage.begin(recipe, name, [])
     assert isinstance(attempt, stage.Attempt)

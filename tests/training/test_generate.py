@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from training.generate import Sampling, generate, noise_keys, pick, uniforms
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 
-CONFIG = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=64)
+CONFIG = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=64)
 SAMPLING = Sampling(stops=(3,), pad=1, new_tokens=12, temperature=1.0)
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15, 16], [4], [20, 21, 22, 23]]
 

@@ -16,7 +16,7 @@ from training import parallel, trainer
 from training.context import Context
 from training.data.order import rank_share
 from training.methods import pretrain
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.settings import Mesh, TrainerConfig
 
@@ -77,7 +77,7 @@ def losses(root, name, case):
     settings = settings_of(case)
     context = Context.distributed(recipe_at(root, mesh=case.get("mesh", {})), "pretrain")
     context.config, context.checkpoint_fingerprint = settings, name
-    shape = DecoderConfig(**SHAPE, tied=case.get("tied", True))
+    shape = ModelConfig(**SHAPE, tied=case.get("tied", True))
     model = parallel.build(context, lambda: Decoder(shape, 50), settings, lambda made: init_weights(made, 0))
     rows = []
     context.report = rows.append

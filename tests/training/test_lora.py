@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from training.lora import Lora, LoraLinear, adapter_state, add_adapters, merged, with_adapters
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.parallel import full_state, load_full
 
-CONFIG = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
+CONFIG = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
 LORA = Lora(rank=4, alpha=8)
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from training import optim
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.optimizers import Lamb, Muon, orthogonalise
 from training.settings import TrainerConfig
 
-SHAPE = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
+SHAPE = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
 
 
 def settings_of(**more):

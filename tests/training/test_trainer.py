@@ -13,11 +13,11 @@ from training import optim, parallel, trainer
 from training.context import Context
 from training.data.stream import micro_batches
 from training.methods import pretrain
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
-SHAPE = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
+SHAPE = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
 
 
 def settings_of(**more):

@@ -143,6 +143,3 @@ class ModelConfig(Table):
         if self.kind == "encoder_decoder":
             return total + self.layers * (attention + norm) + 2 * norm + 2 * self.buckets * self.heads
         return total + norm
-
-
-DecoderConfig = ModelConfig

@@ -11,7 +11,7 @@ from dataeng.tokens.shards import Shard, Source, Stream
 from training.context import Context
 from training.data import stream
 from training.data.order import ByStep, Interval, Mixture
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
@@ -133,7 +133,7 @@ def test_documents_of_a_row_are_told_by_their_end():
 
 def test_a_documents_logits_are_those_of_it_alone():
     torch.manual_seed(0)
-    model = Decoder(DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=16), 50)
+    model = Decoder(ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=16), 50)
     init_weights(model, 0)
     texts = [torch.randint(1, 50, (length,)) for length in (4, 7, 3)]
     row = torch.cat([torch.cat((text, torch.zeros(1, dtype=torch.int64))) for text in texts])

@@ -6,10 +6,10 @@ from training import huggingface
 from training.context import Context
 from training.methods import dpo, reward
 from training.methods.reward import EncodedPair
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 
-CONFIG = DecoderConfig(layers=1, width=32, heads=4, context=64)
+CONFIG = ModelConfig(layers=1, width=32, heads=4, context=64)
 
 
 def model(seed):

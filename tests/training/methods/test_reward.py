@@ -8,10 +8,10 @@ from training.context import Context
 from training.data.examples import collate
 from training.methods import reward
 from training.methods.reward import EncodedPair, RewardModel
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 
-CONFIG = DecoderConfig(layers=2, width=32, heads=4, context=64)
+CONFIG = ModelConfig(layers=2, width=32, heads=4, context=64)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from training import huggingface, posttrain
 from training.context import Context
 from training.data.examples import Example, collate, encode_examples
 from training.methods import sft
-from training.model.config import DecoderConfig
+from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.trainer import TrainingFailed
 
-CONFIG = DecoderConfig(layers=2, width=32, heads=4, kv_heads=2, context=64)
+CONFIG = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=64)
 
 
 def some_examples():
