@@ -156,12 +156,15 @@ def on_s3(out: Path, rounds: int, bytes_a_second: float) -> tuple[float, float, 
         port = int(environment["AWS_ENDPOINT_URL"].rpartition(":")[2])
         proxy = get_context("fork").Process(target=throttle, args=(listening, port, bytes_a_second), daemon=True)
         proxy.start()
+        for child in Path("/proc/self/task").glob("*/children"):  # these would be other machines
+            for pid in map(int, child.read_text().split()):
+                os.setpriority(os.PRIO_PROCESS, pid, 15)
         os.environ |= environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{listening.getsockname()[1]}"}
         try:
             s3.client().create_bucket(Bucket="stall")
             return measured(f"s3 at {bytes_a_second / 1e6:.0f} MB/s", "s3://stall/run", rounds)
         finally:
-            proxy.terminate()
+            proxy.kill()
             proxy.join()
 
 
