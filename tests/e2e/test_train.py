@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from dataeng import stage
 from tests.training.tools import SAMPLE, publish_tokens, recipe_at
 
 pytestmark = pytest.mark.e2e
-STEPS, EVERY = 300, 20
+STEPS, EVERY = 1000, 25
 RECIPE = f"""
 root = "ROOT"
 seed = 3
@@ -90,12 +92,6 @@ def family(pid: int) -> dict[int, str]:
     return found
 
 
-def wait_for_checkpoints(process: subprocess.Popen, folder: Path, number: int) -> None:
-    while len(list(folder.glob("root/pretrain/checkpoints/*/step-*/manifest.json"))) < number:
-        assert process.poll() is None, (folder / "log").read_text()[-3000:]
-        time.sleep(0.02)
-
-
 def losses(folder: Path) -> list[tuple]:
     lines = (folder / "root/pretrain/metrics.jsonl").read_text().splitlines()
     return [(row["step"], row["position"], row["loss"]) for row in map(json.loads, lines)]
@@ -111,37 +107,73 @@ def whole(published, repo, tmp_path_factory):
     return losses(finished(start(repo, folder), folder))
 
 
-def test_a_killed_worker_is_replaced_and_goes_on_from_a_checkpoint(published, whole, repo, tmp_path):
-    folder = root_of(published, tmp_path)
-    process = start(repo, folder)
-    wait_for_checkpoints(process, folder, 2)
-    workers = [pid for pid, name in family(process.pid).items() if name.startswith("ray::RayTrainWorker")]
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    finished(process, folder)
-    assert resumed_from(folder) >= 2 * EVERY
-    assert resumed_from(folder) % EVERY == 0
-    assert losses(folder) == whole
+def newest(folder: Path) -> int:
+    found = folder.glob("root/pretrain/checkpoints/*/step-*/manifest.json")
+    return max((int(path.parent.name.removeprefix("step-")) for path in found), default=0)
 
 
-def test_a_killed_driver_is_run_again_with_one_worker(published, whole, repo, tmp_path):
-    folder = root_of(published, tmp_path)
-    process = start(repo, folder)
-    wait_for_checkpoints(process, folder, 2)
-    started = family(process.pid)
-    process.kill()
-    process.wait()
-    for pid in started:
+def resumptions(folder: Path) -> list[int]:
+    """The steps at which workers went on, as they said."""
+    return [int(step) for step in re.findall(r"resumed at step (\d+)", (folder / "log").read_text())]
+
+
+def wait_for(process: subprocess.Popen, folder: Path, condition: Callable[[], bool]) -> None:
+    while not condition():
+        assert process.poll() is None, (folder / "log").read_text()[-3000:]
+        time.sleep(0.02)
+
+
+def kill_all(processes: Iterable[int]) -> None:
+    for pid in processes:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(published, whole, repo, tmp_path):
+    """A worker, the raylet, the driver; then SIGTERM, and the rest with one worker."""
+    folder = root_of(published, tmp_path)
+    process = start(repo, folder)
+    wait_for(process, folder, lambda: newest(folder) >= 2 * EVERY)  # right after a save
+    before = newest(folder)
+    workers = [pid for pid, name in family(process.pid).items() if name.startswith("ray::RayTrainWorker")]
+    assert len(workers) == 2
+    kill_all(workers[:1])
+    wait_for(process, folder, lambda: len(resumptions(folder)) == 1)
+    assert before <= resumptions(folder)[0] <= before + EVERY
+    wait_for(process, folder, lambda: newest(folder) >= resumptions(folder)[0] + EVERY)
+    started = family(process.pid)
+    kill_all(pid for pid, name in started.items() if "/raylet/raylet " in name)
+    assert process.wait() == 1, "the job ends by itself"
+    kill_all(started)
+    before = newest(folder)
+
+    process = start(repo, folder)
+    wait_for(process, folder, lambda: len(resumptions(folder)) == 2 and newest(folder) > before)
+    assert resumptions(folder)[1] == before
+    started = family(process.pid)
+    process.kill()
+    process.wait()
+    kill_all(started)
+    before = newest(folder)
     assert stage.read_manifest(str(folder / "root/pretrain")) is None
+
+    process = start(repo, folder)
+    wait_for(process, folder, lambda: len(resumptions(folder)) == 3 and newest(folder) > before)
+    assert resumptions(folder)[2] == before
+    process.terminate()
+    assert process.wait() == 130, (folder / "log").read_text()[-3000:]
+    before, text = newest(folder), (folder / "log").read_text()
+    assert f"saved at step {before}, since it was asked to leave" in text
+    assert text.splitlines()[-1].startswith("error: train: stopped by SIGTERM")
+    assert len(losses(folder)) == before < STEPS
+
     finished(start(repo, folder, "train.workers=1"), folder)
-    assert resumed_from(folder) >= 2 * EVERY
-    assert [row[:2] for row in losses(folder)] == [row[:2] for row in whole]
+    assert resumed_from(folder) == resumptions(folder)[3] == before
+    mine = losses(folder)
+    assert mine[:before] == whole[:before], "through a worker's, the raylet's and the driver's death, bit for bit"
+    assert [row[:2] for row in mine] == [row[:2] for row in whole]
     # One worker sums in another order than two, and hundreds of steps amplify rounding (test_checkpoint compares
-    # the losses of few steps): here, those before the kill are the same, and the run learns as the whole one did.
-    mine, before = losses(folder), resumed_from(folder)
-    assert mine[:before] == whole[:before]
+    # the losses of few steps): the run learns as the whole one did.
     assert mine[-1][2] == pytest.approx(whole[-1][2], abs=0.05)
