@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from training import tensor
+from training import tensor, weights
 from training.context import Context
 from training.model.block import Block
 from training.model.decoder import Decoder
@@ -115,16 +116,33 @@ def put_full(parameter: Tensor, value: Tensor) -> None:
             parameter.copy_(value)
 
 
+def _own_rows(parameter: Tensor) -> tuple[int, int] | None:
+    """The rows, first and past the last, that this process has of a parameter sharded by rows; else None."""
+    if not isinstance(parameter, DTensor) or not all(
+        type(p) is Shard or p.is_replicate() for p in parameter.placements
+    ):
+        return None
+    if any(isinstance(p, Shard) and p.dim != 0 for p in parameter.placements):
+        return None
+    shape, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+    return offset[0], offset[0] + shape[0]
+
+
 def load_full(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set every parameter from full tensors by name; raises KeyError for one that is missing."""
+    """Set every parameter from full tensors by name, one at a time; of sharded ones only this process's rows are read.
+
+    Raises KeyError for one that is missing, ValueError for one of another shape.
+    """
     for name, parameter in model.named_parameters():
         if name not in state:
             raise KeyError(f"the weights have no {name}")
-        if tuple(state[name].shape) != tuple(parameter.shape):
-            raise ValueError(
-                f"{name}: the weights have shape {tuple(state[name].shape)}, the model {tuple(parameter.shape)}"
-            )
-        put_full(parameter, state[name])
+        if (shape := weights.shape_of(state, name)) != tuple(parameter.shape):
+            raise ValueError(f"{name}: the weights have shape {shape}, the model {tuple(parameter.shape)}")
+        if (rows := _own_rows(parameter)) is None:
+            put_full(parameter, state[name])
+            continue
+        with torch.no_grad():
+            parameter.to_local().copy_(weights.rows_of(state, name, *rows))  # type: ignore[attr-defined]
 
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from dataeng import storage
 from dataeng.cli import UserError
 from training.families.architecture import Place
 
+# Mapping's own `in` would read the tensor: each class here answers it from its names.
 SHARD_BYTES = 5_000_000_000  # of one file of an export, as the Hub's own tools cut
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TYPES = {
@@ -98,6 +99,9 @@ class Stored(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
 
 class Gathered(Mapping[str, Tensor]):
     """A model's parameters in full on the CPU, each gathered when it is asked for: a collective, so all processes
@@ -115,6 +119,9 @@ class Gathered(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.parameters
 
 
 class Own(Mapping[str, Tensor]):
@@ -167,6 +174,23 @@ class Own(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.places)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.places
+
+
+def shape_of(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """The shape of a tensor of ``state``, from its header where it is not read yet."""
+    if isinstance(state, Own | Grown | Renamed):
+        return state.shape(name)
+    return tuple(state[name].shape)
+
+
+def rows_of(state: Mapping[str, Tensor], name: str, start: int, stop: int) -> Tensor:
+    """Rows of a tensor of ``state``; where it lies in a file, no others are read if that can be."""
+    if isinstance(state, Own | Grown | Renamed):
+        return state.rows(name, start, stop)
+    return state[name][start:stop]
+
 
 class Grown(Mapping[str, Tensor]):
     """Weights whose vocabulary has ``vocabulary`` entries: new tokens begin as the mean of all others, the
@@ -184,11 +208,25 @@ class Grown(Mapping[str, Tensor]):
         mean = value.float().mean(0, keepdim=True)
         return torch.cat((value.float(), mean.expand(self.vocabulary - len(value), *value.shape[1:])))
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        shape = shape_of(self.state, name)
+        return (max(shape[0], self.vocabulary), *shape[1:]) if name in self.names else shape
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows of a tensor; of one that grows all are read."""
+        if self.shape(name) != shape_of(self.state, name):
+            return self[name][start:stop]
+        return rows_of(self.state, name, start, stop)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.state)
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.state
 
 
 class Renamed(Mapping[str, Tensor]):
@@ -200,11 +238,24 @@ class Renamed(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self.more[name] if name in self.more else self.state[self.names[name]]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return tuple(self.more[name].shape) if name in self.more else shape_of(self.state, self.names[name])
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows of a tensor."""
+        if name in self.more:
+            return self.more[name][start:stop]
+        return rows_of(self.state, self.names[name], start, stop)
+
     def __iter__(self) -> Iterator[str]:
         return iter({**self.names, **self.more})
 
     def __len__(self) -> int:
         return len({**self.names, **self.more})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names or name in self.more
 
 
 def _sibling(place: Place) -> str:
