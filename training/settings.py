@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dataeng.cli import UserError
 from dataeng.recipe import Table, runtime
+from training.model.config import ModelConfig
 
 
 class Mesh(Table):
@@ -28,6 +29,21 @@ class Mesh(Table):
                 f"x tensor {self.tensor} do not multiply to {workers} workers: set train.workers or [{where}.mesh]"
             )
         return self.replicate, sharded * self.context, self.tensor
+
+    def check(self, model: ModelConfig, row_tokens: int, where: str) -> None:
+        """Raise UserError where a model or rows of so many tokens cannot be split so."""
+        parts = self.tensor
+        sizes = {"heads": model.heads, "kv_heads": model.key_heads, "ffn": model.inner}
+        if parts > 1 and (wrong := [name for name, size in sizes.items() if size % parts]):
+            raise UserError(f"{where}.mesh.tensor = {parts}: must divide the model's {wrong[0]} = {sizes[wrong[0]]}")
+        if parts > 1 and model.positions != "rotary":
+            raise UserError(f"{where}.mesh.tensor = {parts}: models with {model.positions} positions are not split")
+        pieces = 2 * self.context * parts if self.context > 1 else parts
+        if row_tokens % pieces:
+            raise UserError(
+                f"{where}.mesh: rows of {row_tokens} tokens cannot be cut into {pieces} pieces (mesh.tensor, and "
+                "twice mesh.context): set row_tokens"
+            )
 
 
 class TrainerConfig(Table):

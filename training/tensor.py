@@ -18,20 +18,13 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from dataeng.cli import UserError
 from training.model.decoder import Decoder
 
 _ROWS, _HEADS = 1, 2  # the dimensions of a row's tokens in (B, L, D), of heads in (B, L, H, E)
 
 
 def split(model: Decoder, mesh: DeviceMesh) -> None:
-    """Split a decoder in place over a one-dimensional mesh; raises UserError where its shape does not allow it."""
-    parts, config = mesh.size(), model.config
-    for name, count in (("heads", config.heads), ("kv_heads", config.key_heads), ("ffn", config.inner)):
-        if count % parts:
-            raise UserError(f"mesh.tensor = {parts}: must divide the model's {name} = {count}")
-    if config.positions != "rotary" or config.norm_after:
-        raise UserError(f"mesh.tensor = {parts}: splits models with rotary positions and norms before each layer only")
+    """Split a decoder in place over a one-dimensional mesh that its shape allows (``settings.Mesh.check``)."""
     whole = Replicate()
     plan: dict[str, ParallelStyle] = {
         "embed_tokens": RowwiseParallel(input_layouts=whole, output_layouts=Shard(_ROWS)),

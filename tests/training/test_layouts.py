@@ -133,3 +133,18 @@ def test_the_mesh_takes_all_workers(mesh, workers, shape):
 def test_a_mesh_that_does_not_multiply_to_the_workers_is_a_mistake(mesh, workers):
     with pytest.raises(UserError, match=f"do not multiply to {workers} workers"):
         Mesh(**mesh).shape(workers)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "model", "row", "said"),
+    [
+        ({"tensor": 3}, {}, 24, "must divide the model's heads = 4"),
+        ({"tensor": 4}, {}, 24, "must divide the model's kv_heads = 2"),
+        ({"tensor": 2}, {"positions": "learned"}, 24, "learned positions are not split"),
+        ({"context": 2}, {}, 26, "rows of 26 tokens cannot be cut into 4 pieces"),
+    ],
+)
+def test_what_cannot_be_split_is_told_before_workers_start(mesh, model, row, said):
+    with pytest.raises(UserError, match=said):
+        Mesh(**mesh).check(ModelConfig(**(SHAPE | model)), row, "r.toml: pretrain")
+    Mesh().check(ModelConfig(**(SHAPE | model)), row, "r.toml: pretrain")

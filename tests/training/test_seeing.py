@@ -104,3 +104,14 @@ def test_trackers_get_the_rows_or_are_said_to_be_missing(tmp_path, monkeypatch, 
 
         [run] = mlflow.search_runs(search_all_experiments=True, output_format="list")
         assert run.data.metrics["loss"] == pytest.approx(rows[-1]["loss"])
+
+
+def test_z_loss_adds_the_square_of_the_logarithm_of_the_sum():
+    class Fixed(torch.nn.Module):
+        def forward(self, tokens_BL, positions_BL=None, segments_BL=None):
+            return torch.zeros(*tokens_BL.shape, 4)
+
+    batch = {"tokens": torch.zeros(1, 3, dtype=torch.long), "targets": torch.tensor([[1, 2, -100]])}
+    total, weight, logged = pretrain.loss(Fixed(), batch, z_loss=0.5)
+    assert float(total) == pytest.approx(2 * math.log(4) + 0.5 * 2 * math.log(4) ** 2)
+    assert (float(weight), float(logged["cross_entropy"])) == (2, pytest.approx(2 * math.log(4)))

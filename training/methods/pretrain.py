@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -65,6 +66,9 @@ class Config(TrainerConfig):
     )
     join_documents: bool = Field(
         False, description="Whether a row is one text; else tokens attend only to their own document's"
+    )
+    z_loss: float = Field(
+        0.0, ge=0, description="Weight of the squared log of the softmax's sum (PaLM, arXiv:2204.02311: 1e-4)"
     )
     window: int = Field(256, ge=1, description="Neighbouring samples that are shuffled together and read at once")
     mixture: list[Interval] = Field(
@@ -208,6 +212,7 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
                 f"{recipe.path}: {name}.model.context = {shape.context}: rows are {row} tokens long: "
                 f"raise it, or set {key}"
             )
+        config.mesh.check(shape, row, where)
     known = {source for source, s in layout.splits.get("train", {}).items() if s.samples}
     unknown = {source for interval in config.mixture for source in interval.weights} - known
     if unknown:
@@ -240,8 +245,8 @@ def plan_of(context: Context) -> Plan:
     )
 
 
-def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Cross-entropy summed over the targets that count, and their number."""
+def loss(model: nn.Module, batch: Batch, z_loss: float = 0.0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Cross-entropy summed over the targets that count, and their number; with ``z_loss`` its share is added."""
     from torch.nn import functional as F
 
     from training.data.stream import IGNORED
@@ -252,10 +257,12 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tens
     else:
         logits_BLV = model(batch["tokens"], answers, segments, batch.get("answer_segments"))
     targets_BL = batch["targets"]
-    total = F.cross_entropy(
-        logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return total, (targets_BL != IGNORED).sum(), {}
+    counts_BL, logits_BLV = targets_BL != IGNORED, logits_BLV.float()
+    total = F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum")
+    if not z_loss:
+        return total, counts_BL.sum(), {}
+    z = (logits_BLV.logsumexp(-1).square() * counts_BL).sum()
+    return total + z_loss * z, counts_BL.sum(), {"cross_entropy": total, "z_square": z}
 
 
 def rows_of(recipe: Recipe, layout: Layout, micro_batch: int, join_documents: bool, wanted_by: str) -> Rows:
@@ -349,7 +356,8 @@ def run(context: Context) -> None:
         plain = stream.batches(context, plan, rows, widths, position, config.max_steps)
         return noise.steps(plain, plan, widths) if noise else plain
 
-    result = fit(context, model, steps, loss, config, _validator(context, held_back))
+    measured = partial(loss, z_loss=config.z_loss)
+    result = fit(context, model, steps, measured, config, _validator(context, held_back))
     tokens = result.position * layout.sample_tokens
     huggingface.publish(
         context,
