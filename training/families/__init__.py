@@ -52,7 +52,7 @@ def check_export(config: ModelConfig, where: str) -> None:
         wanted = ", ".join(_misfits(nearest, config))
         raise UserError(
             f"{where}.model: transformers has no such architecture; the nearest, {nearest.model_type}, wants {wanted}: "
-            f"set that, or {where}.export = false to keep our own format"
+            f"set that, or {where.rpartition(': ')[2]}.export = false to keep our own format"
         )
 
 
