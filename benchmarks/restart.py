@@ -66,7 +66,10 @@ def restarted(process: subprocess.Popen, root: Path) -> float:
     resumed = last_row(root)[0]
     wait(process, lambda: last_row(root)[0] > resumed)
     first = last_row(root)[1] - killed
-    print(f"killed at step {stood}; went on after step {resumed}; the next step ended {first:.1f} s after the kill")
+    print(
+        f"killed at step {stood}; went on after step {resumed}; the next step ended {first:.1f} s after the kill",
+        flush=True,
+    )
     return first
 
 
