@@ -62,7 +62,7 @@ def actors(root):
     context = Context.single(recipe, "ppo")
     begin = posttrain.start(context, "pretrain")
     state = posttrain.scored_state(begin.state, "value", begin.architecture.width)
-    state["value.weight"] = torch.randn(1, begin.architecture.width, generator=torch.Generator().manual_seed(0))
+    state.more["value.weight"] = torch.randn(1, begin.architecture.width, generator=torch.Generator().manual_seed(0))
     policy = posttrain.filled(context, lambda: ppo.ActorCritic(begin.decoder()), context.config, state)
     return grpo.actors_of(context, context.config, begin, policy)
 
