@@ -7,11 +7,10 @@ import os
 import pytest
 import torch
 from torch import distributed as dist
-from torch import multiprocessing as mp
 
 from dataeng.cli import UserError
 from tests.training.test_trainer import unequal_rows
-from tests.training.tools import recipe_at
+from tests.training.tools import recipe_at, start_ranks
 from training import parallel, trainer
 from training.context import Context
 from training.data.order import rank_share
@@ -105,7 +104,7 @@ def _child(process, root, world, cases):
 def found(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("layouts"))
     for world, cases in ((2, TWO), (3, THREE), (4, FOUR)):
-        mp.spawn(_child, (root, world, cases), nprocs=world)
+        start_ranks(_child, (root, world, cases), world)
     return root
 
 

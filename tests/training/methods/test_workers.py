@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed as dist
-from torch import multiprocessing as mp
 
+from tests.training.tools import start_ranks
 from training import huggingface, train
 from training.context import Context
 
@@ -58,7 +58,7 @@ def both(root, tmp_path):
     other = tmp_path / "two"
     shutil.copytree(recipe.root, other, ignore=shutil.ignore_patterns("two"))
     train.run_steps(recipe, list(STEPS), Context.single)
-    mp.spawn(worker, (2, str(tmp_path / "store"), replace(recipe, root=str(other))), nprocs=2)
+    start_ranks(worker, (2, str(tmp_path / "store"), replace(recipe, root=str(other))), 2)
     return recipe.root, str(other)
 
 
