@@ -27,10 +27,13 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from dataeng.dedup import Config
 from dataeng.dedup.against import MARK
+from dataeng.dedup.rounds import FOUND, finish
 from dataeng.dedup.verify import LINKS, compare
 from spark_jobs.scratch import WHOLE_BYTES, Scratch
 
 Sets = Callable[[DataFrame], DataFrame]
+COLUMNS = ["id", "root", "matched", "similarity"]
+IN_TASK = 8_000_000  # shingles of a band's members that one task compares in all their rounds: 64 MB
 SAMPLE, IN_SAMPLE = 256, 128  # one id in 256; a band with 128 of them has about 32,768 documents
 
 
@@ -39,29 +42,53 @@ def links(
 ) -> tuple[DataFrame, int, DataFrame | None]:
     """LINKS between near-duplicates (id, root, matched, similarity), the number of bands cut off, the larger bands.
 
-    ``signed`` has ``id`` and ``bands``; ``sets_of`` gives ``id`` and ``values`` for a frame of distinct ids. The
-    larger bands (band, hash) are those of more than a block that were not cut off; None where there is none.
+    ``signed`` has ``id``, ``bands`` and ``shingles``; ``sets_of`` gives ``id`` and ``values`` for a frame of distinct
+    ids. The larger bands (band, hash) are those of more than a block that were not cut off; None where there is none.
     """
-    frames, cut_off, heavy, larger = [], 0, _heavy(scratch, signed), None
+    frames, heavy = [], _heavy(scratch, signed)
     members = signed.select("id", F.explode(_places(config.bands)).alias("band"), "bands")
+    larger, unfinished = None, []
     for number in range(config.max_rounds):
         ordered = _ordered(members, number, config.bands)
         blocks = scratch.keep(_blocks(scratch, ordered, heavy, config.block_documents), WHOLE_BYTES)
         frames.append(scratch.keep(_compare(blocks, sets_of, config.threshold), WHOLE_BYTES))
         large = blocks.filter(F.col("size") > config.block_documents)
-        unfinished = large.select("band", "hash").distinct()
-        cut_off = unfinished.count()
-        if number == 0 and cut_off:
-            larger = unfinished
-        if not cut_off or number + 1 == config.max_rounds:
+        bands = large.select("band", "hash").distinct()
+        if bands.isEmpty():
             break
-        members = _hubs(large, frames[-1]).join(signed.select("id", "bands"), "id")
+        larger = bands if larger is None else larger
+        if number + 1 == config.max_rounds:
+            unfinished.append(bands)
+            break
+        members = _hubs(large, frames[-1]).join(signed.select("id", "bands", "shingles"), "id")
         if number == 0:
             members = scratch.keep(members, WHOLE_BYTES)
-            sets_of = _among(scratch.keep(sets_of(members.select("id").distinct())))
-    if larger is not None and cut_off:
-        larger = larger.join(unfinished, ["band", "hash"], "left_anti")
-    return reduce(DataFrame.unionByName, frames), cut_off, larger
+            sets_of = _among(scratch.keep(sets_of(members.select("id").distinct()), WHOLE_BYTES))
+        done, members = _finish(scratch, members, sets_of, number + 1, config)
+        frames.append(done.filter("id IS NOT NULL"))
+        unfinished.append(done.filter("id IS NULL").select("band", "hash"))
+        if members.isEmpty():
+            break
+    cut_off = 0
+    if unfinished and larger is not None:
+        cut = reduce(DataFrame.union, unfinished)
+        cut_off = cut.count()
+        done_bands = larger.join(cut, ["band", "hash"], "left_anti") if cut_off else larger
+        larger = None if done_bands.isEmpty() else done_bands
+    return reduce(DataFrame.unionByName, [frame.select(*COLUMNS) for frame in frames]), cut_off, larger
+
+
+def _finish(
+    scratch: Scratch, members: DataFrame, sets_of: Sets, number: int, config: Config
+) -> tuple[DataFrame, DataFrame]:
+    """The rounds from ``number`` on of bands whose sets fit one task, each in one; the members of the others."""
+    sizes = members.groupBy("band", "hash").agg(F.sum("shingles").alias("values"))
+    fitting = sizes.filter(F.col("values") <= IN_TASK).select("band", "hash")
+    mine = members.join(fitting, ["band", "hash"], "left_semi").select("band", "hash", "id", "bands")
+    together = mine.join(sets_of(mine.select("id").distinct()), "id").select("band", "hash", "id", "bands", "values")
+    grouped = together.repartition("band", "hash").sortWithinPartitions("band", "hash", "id")
+    rows = grouped.mapInArrow(partial(finish, first_round=number, config=config), from_arrow_schema(FOUND))
+    return scratch.keep(rows, WHOLE_BYTES), members.join(fitting, ["band", "hash"], "left_anti")
 
 
 def between_survivors(
@@ -75,7 +102,7 @@ def between_survivors(
     placed = survivors.select("id", "bands", F.posexplode("bands").alias("band", "hash"))
     members = placed.join(larger, ["band", "hash"], "left_semi").select("id", "band", "bands")
     blocks = scratch.keep(_blocks(scratch, _ordered(members, 0, config.bands), None, config.block_documents))
-    return scratch.keep(_compare(blocks, sets_of, config.threshold), WHOLE_BYTES)
+    return scratch.keep(_compare(blocks, sets_of, config.threshold), WHOLE_BYTES).select(*COLUMNS)
 
 
 def _among(sets: DataFrame) -> Sets:

@@ -16,7 +16,7 @@ from dataeng.cli import UserError
 from dataeng.document import Document, digest, to_row
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
-from spark_jobs import dedup
+from spark_jobs import candidates, dedup
 from spark_jobs.session import Engine
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in ("l", "n", "rst", "m")]
@@ -114,10 +114,14 @@ def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_r
     assert again.counts["dropped"] == 0, "its own output loses nothing where no band was cut off"
 
 
-def test_other_settings_are_those_of_a_plain_program_too(spark, tmp_path, published) -> None:
-    """What is cut off as well, with short hashes, another rule and another seed."""
+@pytest.mark.parametrize(("rounds", "in_task"), [(1, 0), (2, 1 << 30), (3, 1_000)])
+def test_other_settings_are_those_of_a_plain_program_too(
+    spark, tmp_path, published, monkeypatch, rounds, in_task
+) -> None:
+    """What is cut off as well, with short hashes, another rule and another seed; later rounds in a task or by joins."""
+    monkeypatch.setattr(candidates, "IN_TASK", in_task)
     rows = hard_corpus()
-    settings = {"keep": "earliest", "block_documents": 3, "max_rounds": 1, "hash_bits": 32, "hash_seed": 9}
+    settings = {"keep": "earliest", "block_documents": 3, "max_rounds": rounds, "hash_bits": 32, "hash_seed": 9}
     published(tmp_path, "texts", rows, 3)
     plain = Plain(rows, recipe_config(**settings))
     manifest = run(tmp_path, **settings)
