@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dataeng import storage
 from dataeng.cli import UserError, run
@@ -120,6 +120,14 @@ class Rules(Table):
         for name in self.model_extra or {}:
             if not isinstance(getattr(self, name), Table):
                 raise ValueError(f"{name}: unknown key")
+
+    @field_validator("rules", check_fields=False)
+    @classmethod
+    def _once(cls, names: list[str]) -> list[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} named twice")
+        return names
 
 
 class KeyProblem(Exception):

@@ -106,7 +106,7 @@ class Muon(_Moments):
             rate = group["lr"] * _MATCH * max(shape) ** 0.5
             for parameter, update in zip(alike, found, strict=True):
                 local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                    _shard(update, parameter), alpha=-rate
+                    shard_of(update, parameter), alpha=-rate
                 )
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
@@ -135,7 +135,7 @@ def _orthogonalised(full: Sequence[Tensor], like: Tensor, dtype: torch.dtype) ->
     return every[: len(stack)].to(stack.dtype)
 
 
-def _shard(full: Tensor, like: Tensor) -> Tensor:
+def shard_of(full: Tensor, like: Tensor) -> Tensor:
     """This rank's shard of a full tensor that every rank has."""
     if not isinstance(like, DTensor):
         return full

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
@@ -18,6 +18,8 @@ from training import tensor, weights
 from training.context import Context
 from training.model.block import Block
 from training.model.decoder import Decoder
+from training.model.tied import Tied
+from training.optimizers import local, shard_of
 from training.settings import TrainerConfig
 
 _PRODUCTS = (
@@ -44,8 +46,8 @@ def build(
     lay(context, model, settings)
     model.to_empty(device=context.device)
     for module in model.modules():
-        if callable(tie := getattr(module, "tie", None)):
-            tie()
+        if isinstance(module, Tied):
+            module.tie()
     fill(model)
     return model
 
@@ -106,14 +108,7 @@ def recompute(block: nn.Module, mode: str) -> None:
 def put_full(parameter: Tensor, value: Tensor) -> None:
     """Set a parameter (plain or sharded) to a full value that every rank has."""
     with torch.no_grad():
-        value = value.to(parameter.dtype)
-        if isinstance(parameter, DTensor):
-            spread = distribute_tensor(
-                value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
-            )
-            parameter.to_local().copy_(spread.to_local())
-        else:
-            parameter.copy_(value)
+        local(parameter).copy_(shard_of(value.to(parameter.device, parameter.dtype), parameter))
 
 
 def _own_rows(parameter: Tensor) -> tuple[int, int] | None:

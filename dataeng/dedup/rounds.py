@@ -16,6 +16,7 @@ import pyarrow as pa
 from dataeng.dedup import Config
 from dataeng.dedup.against import MARK
 from dataeng.dedup.hashing import compare_groups
+from dataeng.dedup.verify import flat, whole_groups
 
 # What goes in: members of bands, those of a band together and by ascending id; `bands` are a member's band hashes.
 MEMBERS = pa.schema(
@@ -43,33 +44,16 @@ FOUND = pa.schema(
 
 def finish(batches: Iterable[pa.RecordBatch], first_round: int, config: Config) -> Iterator[pa.RecordBatch]:
     """FOUND of the bands in batches of MEMBERS, from ``first_round`` on; holds one batch and one band in memory."""
-    rest = MEMBERS.empty_table()
-    for batch in batches:
-        rest = pa.concat_tables([rest, pa.Table.from_batches([batch.cast(MEMBERS)])])
-        *whole, last = _starts(rest)[:-1] or [0]
-        for start, stop in pairwise([*whole, last]):
-            yield _finished(rest.slice(start, stop - start), first_round, config)
-        rest = rest.slice(last).combine_chunks()
-    if rest.num_rows:
-        yield _finished(rest, first_round, config)
-
-
-def _starts(table: pa.Table) -> list[int]:
-    """Where each band starts, and the number of rows."""
-    if not table.num_rows:
-        return []
-    band, value = table["band"].to_numpy(), table["hash"].to_numpy()
-    changes = np.flatnonzero((band[1:] != band[:-1]) | (value[1:] != value[:-1])) + 1
-    return [0, *changes.tolist(), table.num_rows]
+    for table, starts in whole_groups(batches, MEMBERS, ["band", "hash"]):
+        for start, stop in pairwise(starts.tolist()):
+            yield _finished(table.slice(start, stop - start), first_round, config)
 
 
 def _finished(table: pa.Table, first_round: int, config: Config) -> pa.RecordBatch:
     table = table.combine_chunks()
     band, value = table["band"][0].as_py(), table["hash"][0].as_py()
     ids, bands = table["id"].to_pylist(), table["bands"].to_pylist()
-    lists = table["values"].chunk(0)
-    bounds = np.concatenate(([0], np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False)))).astype(np.int64)
-    values = lists.flatten().to_numpy().view(np.uint64)
+    values, bounds = flat(table["values"])
     sets = [values[bounds[index] : bounds[index + 1]] for index in range(len(ids))]
     rows: list[dict[str, Any]] = []
     members, size = list(range(len(ids))), config.block_documents

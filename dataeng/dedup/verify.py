@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dataeng.dedup.hashing import compare_groups
 
@@ -25,35 +26,51 @@ LINKS = pa.schema(
 
 def compare(batches: Iterable[pa.RecordBatch], threshold: float) -> Iterator[pa.RecordBatch]:
     """LINKS of the groups in batches of SETS; holds one batch and one group in memory."""
-    rest = SETS.empty_table()
+    for table, starts in whole_groups(batches, SETS, ["group"]):
+        yield _links(table, starts, threshold)
+
+
+def whole_groups(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, keys: Sequence[str]
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Tables of whole groups (rows of equal ``keys``, which stand together), with each group's start and the end.
+
+    The last table is empty where nothing came in.
+    """
+    rest = schema.empty_table()
     for batch in batches:
-        rest = pa.concat_tables([rest, pa.Table.from_batches([batch.cast(SETS)])])
-        if not rest.num_rows:
-            continue
-        last = _start_of_last(rest["group"].to_numpy())
-        yield _links(rest.slice(0, last), threshold)
-        rest = rest.slice(last).combine_chunks()
-    yield _links(rest, threshold)
+        rest = pa.concat_tables([rest, pa.Table.from_batches([batch.cast(schema)])])
+        starts = _starts(rest, keys)
+        if starts.size > 2:
+            yield rest.slice(0, starts[-2]).combine_chunks(), starts[:-1]
+            rest = rest.slice(starts[-2])
+        rest = rest.combine_chunks()
+    yield rest, _starts(rest, keys)
 
 
-def _start_of_last(group: np.ndarray) -> int:
-    """Where the last run of equal values starts."""
-    changes = np.flatnonzero(group[1:] != group[:-1])
-    return int(changes[-1]) + 1 if changes.size else 0
+def _starts(table: pa.Table, keys: Sequence[str]) -> NDArray[np.int64]:
+    """Where each run of equal keys starts, and the number of rows."""
+    if not table.num_rows:
+        return np.zeros(1, np.int64)
+    columns = [table[key].to_numpy() for key in keys]
+    changes = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return np.concatenate(([0], np.flatnonzero(changes) + 1, [table.num_rows])).astype(np.int64)
 
 
-def _links(table: pa.Table, threshold: float) -> pa.RecordBatch:
+def flat(lists: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The values of a column of sets in one chunk, and where each set begins and the last one ends."""
+    sets = lists.chunk(0)
+    bounds = np.concatenate(([0], np.cumsum(sets.value_lengths().to_numpy(zero_copy_only=False))))
+    return np.ascontiguousarray(sets.flatten().to_numpy()).view(np.uint64), bounds.astype(np.int64)
+
+
+def _links(table: pa.Table, starts: NDArray[np.int64], threshold: float) -> pa.RecordBatch:
     if not table.num_rows:
         return pa.RecordBatch.from_pylist([], schema=LINKS)
-    table = table.combine_chunks()
-    sets = table["values"].chunk(0)
-    group = table["group"].to_numpy()
-    bounds = np.concatenate(([0], np.cumsum(sets.value_lengths().to_numpy(zero_copy_only=False)))).astype(np.int64)
-    values = np.ascontiguousarray(sets.flatten().to_numpy()).view(np.uint64)
-    starts = np.concatenate(([0], np.flatnonzero(group[1:] != group[:-1]) + 1, [group.size])).astype(np.int64)
+    group, ids = table["group"].to_numpy(), table["id"].chunk(0)
+    values, bounds = flat(table["values"])
     roots, nearest, similarity = compare_groups(_writable(values), bounds, starts, threshold)
     linked = np.flatnonzero(nearest >= 0)
-    ids = table["id"].chunk(0)
     columns = [
         pa.array(group[linked], pa.int64()),
         ids.take(pa.array(linked)),

@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dataeng.document import Document, to_dropped, to_row
 from dataeng.filter import personal_data
@@ -37,14 +37,6 @@ class Config(Rules):
     )
     keep_raw: bool = Field(False, description="Keep dropped documents as they came, personal data unmasked")
     slice_bytes: int = runtime(1 << 30, ge=1, description="Input files are cut into slices of about this size, bytes")
-
-    @field_validator("rules")
-    @classmethod
-    def _once(cls, names: list[str]) -> list[str]:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} named twice")
-        return names
 
     def parts(self) -> Iterator[tuple[str, Table]]:
         """The tables inside, and how dropped texts are masked where no table says it."""

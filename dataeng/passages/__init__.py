@@ -31,14 +31,6 @@ class Config(Rules):
         100, ge=0, description="A document that keeps fewer after a cut is dropped, unless others' text begins in it"
     )
 
-    @field_validator("rules")
-    @classmethod
-    def _once(cls, names: list[str]) -> list[str]:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} named twice")
-        return names
-
     @field_validator("input")
     @classmethod
     def _some(cls, value: str | list[str]) -> str | list[str]:

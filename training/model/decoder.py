@@ -14,6 +14,7 @@ from training.model.cache import KVCache
 from training.model.config import ModelConfig
 from training.model.norms import norm_of
 from training.model.positions import rotary, sinusoids
+from training.model.tied import Tied
 from training.spread import Spread
 
 # B batch, L tokens of a row, D width, V vocabulary
@@ -33,7 +34,7 @@ def embedded(
     return x_BLD + sinusoids(positions_BL, config.width).to(x_BLD.dtype) if config.positions == "sinusoidal" else x_BLD
 
 
-class Decoder(nn.Module):
+class Decoder(Tied):
     """Tokens to logits. Weights are undefined until ``init_weights`` or a load."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
@@ -46,11 +47,6 @@ class Decoder(nn.Module):
         self.norm = norm_of(config)
         self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
         self.tie()
-
-    def tie(self) -> None:
-        """Let head and embedding share one parameter, where the config says so (again after ``to_empty``)."""
-        if self.config.tied:
-            self.lm_head.weight = self.embed_tokens.weight
 
     def forward(
         self,

@@ -12,11 +12,12 @@ from training.model.config import ModelConfig
 from training.model.decoder import embedded
 from training.model.norms import norm_of
 from training.model.positions import rotary
+from training.model.tied import Tied
 
 # B batch, L tokens of a row, D width, V vocabulary
 
 
-class Encoder(nn.Module):
+class Encoder(Tied):
     """Tokens to logits of the tokens themselves. Weights are undefined until ``init_weights`` or a load.
 
     The embedding is normed, so a first block that opens with a norm goes without it, and so does the end where
@@ -37,11 +38,6 @@ class Encoder(nn.Module):
         self.head_norm = norm_of(config)
         self.lm_head = nn.Linear(config.width, vocabulary)
         self.tie()
-
-    def tie(self) -> None:
-        """Let head and embedding share one parameter, where the config says so (again after ``to_empty``)."""
-        if self.config.tied:
-            self.lm_head.weight = self.embed_tokens.weight
 
     def forward(
         self,

@@ -10,6 +10,7 @@ from training.model.block import Block
 from training.model.config import ModelConfig
 from training.model.norms import norm_of
 from training.model.positions import buckets
+from training.model.tied import Tied
 
 # B batch, M tokens of a row that is read, L tokens of an answer, D width, H heads, V vocabulary
 
@@ -48,7 +49,7 @@ class Stack(nn.Module):
         return out
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Tied):
     """Rows and the beginnings of answers to logits. Weights are undefined until ``init_weights`` or a load."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
@@ -58,11 +59,6 @@ class EncoderDecoder(nn.Module):
         self.encoder, self.decoder = Stack(config, answers=False), Stack(config, answers=True)
         self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
         self.tie()
-
-    def tie(self) -> None:
-        """Let head and embedding share one parameter, where the config says so (again after ``to_empty``)."""
-        if self.config.tied:
-            self.lm_head.weight = self.embed_tokens.weight
 
     def forward(
         self,
