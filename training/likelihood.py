@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+IGNORED = -100  # a target that counts for nothing
 # B sequences, L tokens of each, V vocabulary
 
 
@@ -13,6 +16,25 @@ def token_log_probs(logits_BLV: Tensor, targets_BL: Tensor, temperature: float =
     """Log-probability (B, L) of each target under its logits, divided by ``temperature``, in fp32."""
     logits = logits_BLV.float() / temperature if temperature != 1.0 else logits_BLV.float()
     return -F.cross_entropy(logits.flatten(0, 1), targets_BL.flatten(), reduction="none").view(targets_BL.shape)
+
+
+def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Logits (B, L, V) of a batch's ``targets``; with ``answers``, those are read beside ``tokens`` (two sides)."""
+    segments, answers = batch.get("segments"), batch.get("answers")
+    made: Tensor
+    if answers is None:
+        made = model(batch["tokens"], positions_BL=batch.get("positions"), segments_BL=segments)
+    else:
+        made = model(batch["tokens"], answers, segments, batch.get("answer_segments"))
+    return made
+
+
+def row_losses(logits_BLV: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy (B,) of each row, summed over the targets that count, in fp32, and their number (B,)."""
+    flat = F.cross_entropy(
+        logits_BLV.float().flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return flat.view(targets_BL.shape).sum(1), (targets_BL != IGNORED).sum(1)
 
 
 def only(values: Tensor, mask: Tensor) -> Tensor:

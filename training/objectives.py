@@ -15,8 +15,9 @@ import torch
 
 from dataeng.tokens import chat
 from training.data.order import ByStep
-from training.data.stream import IGNORED, Plan
+from training.data.stream import Plan
 from training.generate import noise_keys, uniforms
+from training.likelihood import IGNORED
 from training.noise import Masking, SpanNoise
 from training.trainer import Batch, Step
 
@@ -216,7 +217,8 @@ class Spans(Noise):
         made = {"tokens": read, "answers": answers, "targets": targets}
         if "segments" in batch:
             made |= {"segments": of_read, "answer_segments": of_answer}
-        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+        whole = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+        return whole | {name: batch[name] for name in ("source",) if name in batch}
 
 
 def _parts(drawn_RN: np.ndarray, total: int, parts: int) -> np.ndarray:

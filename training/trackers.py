@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 from training.context import Context
 
 Send = Callable[[dict[str, float], int], None]
+_NOT_MLFLOWS = re.compile(r"[^\w./ :-]", re.ASCII)  # what names of its metrics must not hold (sources' may)
 _WANTED = {"wandb": ("WANDB_API_KEY", "WANDB_MODE"), "mlflow": ("MLFLOW_TRACKING_URI",)}
 
 
@@ -66,4 +68,8 @@ def _mlflow(context: Context) -> tuple[Send, Callable[[], Any]]:
     mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=name)
     if not known:
         mlflow.log_params({key: str(value)[:500] for key, value in config.items()})
-    return (lambda row, step: mlflow.log_metrics(row, step=step)), mlflow.end_run
+
+    def send(row: dict[str, float], step: int) -> None:
+        mlflow.log_metrics({_NOT_MLFLOWS.sub("_", key): value for key, value in row.items()}, step=step)
+
+    return send, mlflow.end_run

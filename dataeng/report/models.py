@@ -14,6 +14,7 @@ from dataeng.report import Config
 from dataeng.runs import Published
 
 log = logging.getLogger("millrace")
+_BY_SOURCE = "validation_loss/"  # before a source's name
 _BOOKKEEPING = ("step", "position", "weight", "skipped", "seconds", "per_second", "loss_scale")
 
 
@@ -30,6 +31,10 @@ def curves(recipe: Recipe, names: Sequence[str], config: Config) -> list[dict[st
         }
         last = {key: points[-1][1] for key in keys if (points := [(0, r[key]) for r in rows if _number(r.get(key))])}
         one = {"name": name, "kind": recipe.kind(name), "steps": rows[-1]["step"], "last": last}
+        sources = {
+            key.removeprefix(_BY_SOURCE): last[key] for key in keys if key in last and key.startswith(_BY_SOURCE)
+        }
+        one["by_source"] = sources if len(sources) > 1 else {}
         found.append(one | {"first_loss": rows[0].get("loss"), "curves": {k: v for k, v in series.items() if v}})
     return found
 

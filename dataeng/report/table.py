@@ -51,6 +51,7 @@ def _models(found: dict[str, Any]) -> list[tuple[str, str]]:
             if one["kind"] == "pretrain":  # the loss of a token, so e to it is the validation perplexity
                 shown += f" (perplexity {math.exp(min(value, 50)):,.2f})"
             rows.append((f"  {one['name']}", shown))
+            rows += [(f"    {source}", f"{loss:,.4f}") for source, loss in one["by_source"].items()]
     rows = [("validation loss", ""), *rows] if rows else []
     models = found.get("evaluation", {}).get("models", [])
     perplexities = [(f"  {m['model']}", f"{m['perplexity']:,.2f}") for m in models if m.get("perplexity") is not None]

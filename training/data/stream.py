@@ -13,10 +13,10 @@ from torch import Tensor
 from dataeng.tokens.shards import Stream
 from training.context import Context
 from training.data.order import ByStep, Mixture, rank_share, sample_of
+from training.likelihood import IGNORED
 from training.trainer import Batch, Step
 
 _CHUNK_BYTES = 8 << 20
-IGNORED = -100  # a target that counts for nothing
 # S tokens of a sample, L tokens of a row; R rows
 
 
@@ -132,7 +132,10 @@ def batches(
 def validation_rows(
     context: Context, streams: dict[str, Stream], rows: Rows, row_tokens: int, limit: int
 ) -> list[Batch]:
-    """This rank's micro-batches of at most ``limit`` samples, taken from all sources in turn, in their order."""
+    """This rank's micro-batches of at most ``limit`` samples, taken from all sources in turn, in their order.
+
+    ``source`` (R,) is the place of each row's source in ``streams``, -1 of rows that fill up.
+    """
     chosen: list[tuple[str, int]] = []
     for ordinal in range(limit):
         chosen += [(name, ordinal) for name, stream in streams.items() if ordinal < stream.source.samples]
@@ -140,4 +143,12 @@ def validation_rows(
     mine = [chosen[index] for index in context.share(len(chosen))]
     parts: Sequence[Any] = [streams[name].samples([index], rows.sample_tokens) for name, index in mine]
     tokens = np.concatenate(parts) if parts else np.empty((0, rows.sample_tokens + 1), np.int64)
-    return rows.micro(tokens, row_tokens, fullest(len(chosen), context.world))
+    made = rows.micro(tokens, row_tokens, fullest(len(chosen), context.world))
+    names = list(streams)
+    sources_R = torch.tensor([names.index(name) for name, _ in mine], dtype=torch.int64)
+    sources_R = sources_R.repeat_interleave(rows.sample_tokens // row_tokens)
+    for index, batch in enumerate(made):
+        height = len(batch["tokens"])
+        part = sources_R[index * height : (index + 1) * height]
+        batch["source"] = torch.cat((part, torch.full((height - len(part),), -1)))
+    return made

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from training.context import Context
     from training.data.stream import Plan, Rows
     from training.objectives import Noise
-    from training.trainer import Batch, Step, Validate
+    from training.trainer import Batch, Step
 
 
 class Interval(BaseModel):
@@ -249,15 +248,10 @@ def loss(model: nn.Module, batch: Batch, z_loss: float = 0.0) -> tuple[Tensor, T
     """Cross-entropy summed over the targets that count, and their number; with ``z_loss`` its share is added."""
     from torch.nn import functional as F
 
-    from training.data.stream import IGNORED
+    from training.likelihood import IGNORED, logits_of
 
-    segments, answers = batch.get("segments"), batch.get("answers")
-    if answers is None:
-        logits_BLV = model(batch["tokens"], positions_BL=batch.get("positions"), segments_BL=segments)
-    else:
-        logits_BLV = model(batch["tokens"], answers, segments, batch.get("answer_segments"))
-    targets_BL = batch["targets"]
-    counts_BL, logits_BLV = targets_BL != IGNORED, logits_BLV.float()
+    logits_BLV, targets_BL = logits_of(model, batch).float(), batch["targets"]
+    counts_BL = targets_BL != IGNORED
     total = F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum")
     if not z_loss:
         return total, counts_BL.sum(), {}
@@ -302,21 +296,6 @@ def _noise(context: Context, shape: ModelConfig, tokenizer_path: str, widest: in
     return Spans(config.spans, tokenizer, tokenizer_path, context.seed, widest)
 
 
-def _validator(context: Context, held_back: Sequence[Batch]) -> Validate:
-    """What measures the loss on this rank's held-back rows, over all ranks."""
-
-    def validate(made: nn.Module) -> dict[str, float]:
-        sums = [0.0, 0.0]
-        for batch in held_back:
-            total, weight, _ = loss(made, context.place(batch))
-            sums = [sums[0] + float(total), sums[1] + float(weight)]
-        total_loss, tokens = context.total(sums)
-        mean = total_loss / tokens if tokens else math.nan
-        return {"validation_loss": mean, "validation_perplexity": math.exp(min(mean, 700.0))} if tokens else {}
-
-    return validate
-
-
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
     from training import huggingface, parallel
@@ -324,6 +303,7 @@ def run(context: Context) -> None:
     from training.data.order import ByStep
     from training.model.assemble import assemble
     from training.trainer import fit
+    from training.validation import validator
 
     attempt = context.begin(inputs(context.recipe, context.name))
     if attempt is None:
@@ -345,9 +325,8 @@ def run(context: Context) -> None:
         layout.sample_tokens,
     )
     plan = plan_of(context)
-    held_back = stream.validation_rows(
-        context, open_split(folder, details, "validation"), rows, max(widths.values), config.validation_samples
-    )
+    split = open_split(folder, details, "validation")
+    held_back = stream.validation_rows(context, split, rows, max(widths.values), config.validation_samples)
     noise = _noise(context, shape, path, max(widths.values))
     if noise:
         held_back = noise.held_back(held_back)
@@ -357,7 +336,7 @@ def run(context: Context) -> None:
         return noise.steps(plain, plan, widths) if noise else plain
 
     measured = partial(loss, z_loss=config.z_loss)
-    result = fit(context, model, steps, measured, config, _validator(context, held_back))
+    result = fit(context, model, steps, measured, config, validator(context, held_back, list(split)))
     tokens = result.position * layout.sample_tokens
     huggingface.publish(
         context,

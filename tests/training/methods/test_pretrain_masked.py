@@ -15,8 +15,8 @@ from training import huggingface
 from training.context import Context
 from training.data import stream
 from training.data.order import ByStep
-from training.data.stream import IGNORED
 from training.generate import noise_keys
+from training.likelihood import IGNORED
 from training.methods import pretrain
 from training.noise import Masking
 from training.objectives import Masker

@@ -14,8 +14,8 @@ from tests.training.tools import SAMPLE, publish_tokens, recipe_at, text
 from training.context import Context
 from training.data import stream
 from training.data.order import ByStep
-from training.data.stream import IGNORED
 from training.generate import noise_keys
+from training.likelihood import IGNORED
 from training.methods import pretrain
 from training.noise import SpanNoise
 from training.objectives import Spans
