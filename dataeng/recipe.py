@@ -177,15 +177,24 @@ def build(model: type[BaseModel], name: str, values: dict[str, Any]) -> Any:
         raise KeyProblem(name, None, str(error)) from None
 
 
+def rule_config(package: str, name: str) -> type[Table] | None:
+    """The config class that a module of a package defines; None of one that is no rule, or is not there."""
+    if not name.isidentifier() or not _has_module(f"{package}.{name}"):
+        return None
+    found = getattr(importlib.import_module(f"{package}.{name}"), "Config", None)
+    own = isinstance(found, type) and issubclass(found, Table) and found.__module__ == f"{package}.{name}"
+    return found if own else None
+
+
 def _checked(package: str, name: str, values: dict[str, Any]) -> Table:
     """The config of the rule module ``name`` of ``package``."""
-    if not name.isidentifier() or not _has_module(f"{package}.{name}"):
-        folder = Path(importlib.import_module(package).__path__[0])
-        known = sorted(p.stem for p in folder.glob("[a-z]*.py") if "class Config(" in p.read_text())
-        raise KeyProblem(name, None, f"no such rule; known: {', '.join(known)}")
-    config = getattr(importlib.import_module(f"{package}.{name}"), "Config", None)
+    config = rule_config(package, name)
     if config is None:
-        raise KeyProblem(name, None, "is a module, but not a rule")
+        folder = Path(importlib.import_module(package).__path__[0])
+        known = sorted(p.stem for p in folder.glob("[a-z]*.py") if rule_config(package, p.stem))
+        there = name.isidentifier() and _has_module(f"{package}.{name}")
+        what = "is a module, but not a rule" if there else "no such rule"
+        raise KeyProblem(name, None, f"{what}; known: {', '.join(known)}")
     checked: Table = build(config, name, values)
     return checked
 

@@ -181,6 +181,24 @@ def test_rules_that_are_no_list_are_refused_as_such(tmp_path: Path) -> None:
         assert "valid tuple" in done.stderr or "valid list" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("passages.cut.minimum_characters=5", "passages.cut: is a module, but not a rule; known: lines, substrings"),
+        ("passages.units={}", "passages.units: is a module, but not a rule; known: lines, substrings"),
+        ('filter.rules=["words"]', "filter.words: is a module, but not a rule; known: c4, fineweb, gopher, language, "),
+        ('filter.rules=["../url"]', "filter.../url: no such rule; known: c4, fineweb, gopher, language, lines, "),
+    ],
+)
+def test_only_modules_with_a_config_of_their_own_are_rules(tmp_path: Path, override: str, says: str) -> None:
+    """``cut`` and ``words`` stand beside rules; ``cut`` imports the Config of its step, and so has one by that name."""
+    path = recipe_file(tmp_path, 'root = "r"')
+    with pytest.raises(UserError) as caught:
+        load([path, override])
+    assert str(caught.value).startswith(f"{path}: {says}")
+    assert load([path, "passages.lines.minimum_documents=9", 'filter.rules=["url"]']).step("passages").lines
+
+
 def test_a_named_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the recipe names this file, but it is not there"):
         hash_files([str(tmp_path / "absent.bin")])
