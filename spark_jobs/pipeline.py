@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataeng.dedup import scores
 from dataeng.recipe import Recipe
 from dataeng.stage import Manifest
 from spark_jobs import augment, decontaminate, dedup, extract, filter, ingest, passages, publish, semantic
@@ -22,6 +23,7 @@ STEPS = (
 
 def step(engine: Engine, recipe: Recipe) -> Manifest | None:
     """Run every data step that the recipe has a table for, in order; the last one's manifest."""
+    scores.check_recipe(recipe)
     manifest = None
     for name, run_step in STEPS:
         if name in recipe or (name == "ingest" and "ingest" in map(recipe.kind, recipe.tables)):

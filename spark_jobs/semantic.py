@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from dataeng.dedup import scores
 from dataeng.document import DOCUMENT
 from dataeng.recipe import Recipe
 from dataeng.semantic import Config, decide, hashed, model
@@ -95,6 +96,7 @@ def step(engine: Engine, recipe: Recipe) -> Manifest:
     config: Config = recipe.step(NAME)
     if config.model:
         model.check(config.model)
+    scores.check(recipe, NAME, config.keep, config.input)
     return joined(engine, recipe, NAME, config.input, partial(_rows, seed=recipe.seed))
 
 
