@@ -128,8 +128,10 @@ class Checkpoints:
         half_loaded = ""
         for folder, manifest in candidates:
             state = _state(model, optimizer)
+            groups = state["optimizer"]["param_groups"]
             problem, touched = self._load(state, folder, manifest)
             if problem is None:
+                state["optimizer"]["param_groups"] = groups  # the settings' own; those saved are of one stage's names
                 dcp_state.set_state_dict(
                     model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
                 )

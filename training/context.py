@@ -17,6 +17,7 @@ from dataeng import stage
 from dataeng.recipe import Recipe
 from training.settings import Mesh
 from training.spread import Spread
+from training.stages import Stage
 from training.stop import Wish
 
 _log = logging.getLogger("millrace")
@@ -45,10 +46,11 @@ class Context:
     rank: int = 0  # which part of each batch: ranks that split one model's tensors or rows have the same
     world: int = 1  # parts of a batch
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    mesh: DeviceMesh | None = None  # of dimensions "replicate", "shard", "tensor"; None in a single process
+    mesh: DeviceMesh | None = None  # of "replicate", "shard", "tensor", "pipeline" before them where it is split so
     process: int = 0  # this process among all
     processes: int = 1
     spread: Spread | None = None  # this process's part of its rows, where those are split (mesh.context)
+    blocks: Stage | None = None  # this process's part of the blocks, where those are split (mesh.pipeline)
     feed: Feed = read_ahead
     report: Callable[[dict[str, Any]], None] | None = None  # told every step's row, on every rank (a sweep listens)
     notice: Callable[[], Wish | None] | None = None  # asks the engine whether to leave; a collective
@@ -63,7 +65,8 @@ class Context:
     def distributed(cls, recipe: Recipe, name: str, feed: Feed = read_ahead, local_rank: int = 0) -> Context:
         """The context of one process; torch.distributed must be up (one of one is like ``single``).
 
-        Neighbouring processes split tensors, then rows (``mesh.tensor``, ``mesh.context``), then shard and copy.
+        Neighbouring processes split tensors, then rows (``mesh.tensor``, ``mesh.context``), then shard and copy; the
+        first of ``mesh.pipeline`` parts of all have the first stage.
         """
         config, device = recipe.step(name), default_device(local_rank)
         processes = dist.get_world_size() if dist.is_initialized() else 1
@@ -71,10 +74,15 @@ class Context:
             return cls(recipe, name, config, device=device, feed=feed)
         layout: Mesh = getattr(config, "mesh", None) or Mesh.model_validate({})
         shape, inner = layout.shape(processes, name), layout.context * layout.tensor
-        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
-        process = dist.get_rank()
+        names, blocks = ("replicate", "shard", "tensor"), None
+        if layout.pipeline > 1:
+            mesh = init_device_mesh(device.type, (layout.pipeline, *shape), mesh_dim_names=("pipeline", *names))
+            blocks = Stage(mesh.get_local_rank("pipeline"), layout.pipeline, mesh.get_group("pipeline"))
+        else:
+            mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
+        process, each = dist.get_rank(), processes // layout.pipeline
         spread = _spread(layout, process, processes) if layout.context > 1 else None
-        parts = (process // inner, processes // inner, device, mesh, process, processes, spread)
+        parts = (process % each // inner, each // inner, device, mesh, process, processes, spread, blocks)
         return cls(recipe, name, config, *parts, feed)
 
     @property
@@ -93,9 +101,19 @@ class Context:
         return self.process == 0
 
     @property
-    def copies(self) -> int:
-        """Processes that compute the same numbers, since they split a model's tensors between them."""
+    def tensors(self) -> int:
+        """Processes that split a model's tensors between them."""
         return self.mesh["tensor"].size() if self.mesh is not None else 1
+
+    @property
+    def copies(self) -> int:
+        """Processes that have the same losses, since they split a model's tensors or blocks between them."""
+        return self.tensors * (self.blocks.count if self.blocks else 1)
+
+    @property
+    def dice(self) -> int:
+        """What tells apart processes that draw other numbers: not those that split the same tensors."""
+        return self.rank + (self.world * self.blocks.index if self.blocks else 0)
 
     @property
     def averaged(self) -> int:
@@ -126,7 +144,8 @@ class Context:
             return [value]
         values: list[Any] = [None] * self.processes
         dist.all_gather_object(values, value)
-        return values[:: self.processes // self.world]
+        each = self.processes // (self.blocks.count if self.blocks else 1)
+        return values[: each : each // self.world]
 
     def total(self, values: Sequence[float]) -> list[float]:
         """Each number summed over the ranks (and the parts of their rows), in double precision."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from training import stages
 from training.model.decoder import Decoder
 
 # Dense bf16 peaks in FLOP/s, from NVIDIA's data sheets.
@@ -28,7 +29,8 @@ def matrix_parameters(model: nn.Module) -> int:
 
 def per_token(model: nn.Module, row_tokens: int, full_form: bool = False) -> float:
     """FLOPs of forward and backward for one token of rows of ``row_tokens``; ``full_form``: 12 in place of 6."""
-    found = 6.0 * matrix_parameters(model)
+    stage = stages.of(model)
+    found = 6.0 * (matrix_parameters(model) if stage is None else stage.products)
     config = getattr(model, "config", None)
     if config is None:
         return found

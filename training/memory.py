@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataeng.cli import UserError, run
 from dataeng.recipe import Recipe, Table, load, runtime
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from training.methods.pretrain import Config as Pretrain
+    from training.model.decoder import Decoder
+    from training.stages import Stage
 
 _STATE_BYTES = {"adamw": 8, "lamb": 8, "muon": 4, "sgd": 4}  # of a parameter; muon: of a hidden matrix
 
@@ -56,17 +58,17 @@ class Need:
         return self.weights + self.gradients + self.optimizer + self.gathered + self.activations
 
 
-def activations(config: Pretrain, vocabulary: int, length: int) -> int:
-    """Bytes at the peak of a step of one micro-batch of ``length``-token rows, beside weights and optimiser.
+def activations(config: Pretrain, vocabulary: int, length: int, index: int = 0, begun: int = 1) -> int:
+    """Bytes at the peak of a step of micro-batches of ``length``-token rows, beside weights and optimiser.
 
-    The step runs on tensors that have shapes and no memory, under torch's own tracker.
+    Of stage ``index``, which begins so many micro-batches before the first backward. They run on tensors that have
+    shapes and no memory, under torch's own tracker.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
     from torch.nn import functional as F
 
-    from training.model.assemble import assemble
     from training.model.positions import rotary
 
     if config.model.positions == "rotary":  # computes numbers once and keeps them: a fake tensor has none
@@ -74,17 +76,41 @@ def activations(config: Pretrain, vocabulary: int, length: int) -> int:
         rotary(torch.zeros((1, 1)), config.model, local=True)
     tracker = MemTracker()
     with FakeTensorMode():
-        model = assemble(config.model, vocabulary)
+        model, stage = _stage(config, vocabulary, index)
         _recompute(model, config)
         tracker.track_external(model)
         tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
         low = torch.autocast("cpu", torch.bfloat16) if config.precision != "fp32" else nullcontext()
-        with tracker:
+
+        def forward() -> Tensor:
+            if not stage.first:
+                stage.arrived = torch.zeros((*tokens.shape, config.model.width), requires_grad=True)
             with low:
-                loss = F.cross_entropy(model(tokens).flatten(0, 1).float(), tokens.flatten(), reduction="sum")
-            loss.backward()
+                made: Tensor = model(tokens)
+                if not stage.last:
+                    return made
+                return F.cross_entropy(made.flatten(0, 1).float(), tokens.flatten(), reduction="sum")
+
+        with tracker:
+            made = [forward() for _ in range(begun)]
+            made[0].backward(torch.ones_like(made[0]))
     found = next(iter(tracker.get_tracker_snapshot("peak").values()))
-    return int(sum(size for kind, size in found.items() if str(kind).endswith((".ACT", ".TEMP"))))
+    sent = (
+        0 if stage.first else begun * tokens.numel() * config.model.width * 4
+    )  # what arrived is no activation of ours
+    return sent + int(sum(size for kind, size in found.items() if str(kind).endswith((".ACT", ".TEMP"))))
+
+
+def _stage(config: Pretrain, vocabulary: int, index: int) -> tuple[Decoder, Stage]:
+    """A stage of the model, and where it stands; the whole model is the only one."""
+    from training import stages
+    from training.model.assemble import assemble
+
+    model: Any = assemble(config.model, vocabulary)
+    stage = stages.Stage(index, config.mesh.pipeline)
+    if stage.count > 1:
+        stages.cut(model, stage)
+    return model, stage
 
 
 def _recompute(model: nn.Module, config: Pretrain) -> None:
@@ -97,30 +123,41 @@ def _recompute(model: nn.Module, config: Pretrain) -> None:
 
 
 def need(config: Pretrain, vocabulary: int, workers: int, length: int) -> Need:
-    """What each of ``workers`` GPUs needs for rows of ``length`` tokens; raises UserError for a wrong mesh."""
+    """What each of ``workers`` GPUs needs for rows of ``length`` tokens; of a pipeline, those of its fullest stage.
+
+    Raises UserError for a wrong mesh.
+    """
+    config.mesh.shape(workers, "memory")
+    config.mesh.check(config.model, length, "memory")
+    every = [_stage_need(config, vocabulary, workers, length, index) for index in range(config.mesh.pipeline)]
+    return max(every, key=lambda found: found.total)
+
+
+def _stage_need(config: Pretrain, vocabulary: int, workers: int, length: int, index: int) -> Need:
     import torch
 
     from training import flops, optim, parallel
-    from training.model.assemble import assemble
 
-    _, shards, tensor = config.mesh.shape(workers, "memory")
+    replicas, shards, tensor = config.mesh.shape(workers)
     with torch.device("meta"):
-        model = assemble(config.model, vocabulary)
+        model, stage = _stage(config, vocabulary, index)
     count = sum(parameter.numel() for parameter in model.parameters())
-    parts = shards * tensor
-    states = 0
+    parts, states = shards * tensor, 0
     for group in optim.groups(model, config):
         each = _STATE_BYTES[config.optimizer] if group["hidden"] or config.optimizer != "muon" else 8
         states += each * sum(parameter.numel() for parameter in group["params"])
-    unit = count if count <= parallel.SMALL else _largest_unit(model)
-    whole = activations(config, vocabulary, length)
+    whole_units = count <= parallel.SMALL or stage.count > 1  # gathered once a step
+    unit = count if whole_units else _largest_unit(model)
+    samples = -(-config.batch * config.mesh.context // (replicas * shards))  # of a worker, in a step
+    turns = -(-samples // config.micro_batch)
+    working = activations(config, vocabulary, length, index, min(stage.count - index, turns))
     return Need(
-        parameters=count,
+        parameters=config.model.parameters(vocabulary),
         weights=4 * count // parts,
-        gradients=4 * count // parts,
+        gradients=4 * count // (parts if turns == 1 else tensor),  # summed over workers after the last micro-batch
         optimizer=states // parts,
         gathered=(2 if config.precision != "fp32" else 4) * unit // tensor * (2 if shards > 1 else 0),
-        activations=whole // (tensor * config.mesh.context),
+        activations=working // (tensor * config.mesh.context),
         flops=flops.per_token(model, length),
         flops_full=flops.per_token(model, length, full_form=True),
     )

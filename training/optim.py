@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from training import stages
 from training.optimizers import Lamb, Muon
 from training.settings import TrainerConfig
 
@@ -40,7 +41,8 @@ def groups(model: nn.Module, settings: TrainerConfig) -> list[dict[str, Any]]:
     by layers, arXiv:2006.05987 and ELECTRA). ``hidden`` marks the matrices inside blocks, which Muon steps.
     """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    layers = 1 + max((_layer(name) or 0 for name, _ in trained), default=0)
+    stage = stages.of(model)
+    layers = stage.blocks if stage else 1 + max((_layer(name) or 0 for name, _ in trained), default=0)
     found: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     for name, parameter in trained:
         matrix, layer = parameter.ndim >= 2, _layer(name)
@@ -77,9 +79,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip(model: nn.Module, bound: float) -> float:
     """Scale the gradients so that their global norm is at most ``bound`` (0: no bound); the norm comes back."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    stage = stages.of(model)
+    counted = stage.owned(model) if stage else parameters
+    norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in counted if p.grad is not None])
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()
+    if stage:
+        norm = stage.norm(norm)
     if bound > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, bound, norm)
     return float(norm)

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from training import tensor, weights
+from training import stages, tensor, weights
 from training.context import Context
 from training.model.block import Block
 from training.model.decoder import Decoder
@@ -57,7 +57,9 @@ def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Modul
     for module in model.modules():
         if isinstance(module, Decoder):
             module.spread = context.spread
-            if context.copies > 1 and context.mesh is not None:
+            if context.blocks is not None:
+                stages.cut(module, context.blocks)
+            if context.tensors > 1 and context.mesh is not None:
                 tensor.split(module, context.mesh["tensor"])
     for module in model.modules():
         if isinstance(module, Block):
@@ -75,8 +77,14 @@ def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
     mesh = context.mesh["replicate", "shard"] if context.mesh["replicate"].size() > 1 else context.mesh["shard"]
     low = _LOW.get(settings.precision) if context.device.type == "cuda" else None
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+    if context.blocks is not None:
+        context.blocks.open(low or torch.float32, context.device)
     small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
-    more: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": not small}
+    more: dict[str, Any] = {
+        "mesh": mesh,
+        "mp_policy": policy,
+        "reshard_after_forward": not small and context.blocks is None,
+    }
     # The children of a ModuleDict (actor, critic) are called on their own, so each is a unit.
     for part in model.children() if isinstance(model, nn.ModuleDict) else [model]:
         if not small:
@@ -142,10 +150,7 @@ def load_full(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter in full on the CPU, by name; a collective where the model is sharded."""
-    return {
-        name: (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu()
-        for name, parameter in model.named_parameters()
-    }
+    return dict(weights.Gathered(model))
 
 
 def autocast(context: Context, settings: TrainerConfig) -> AbstractContextManager[Any]:
@@ -161,9 +166,15 @@ def units(model: nn.Module) -> list[FSDPModule]:
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:
-    """Whether the next backward sums gradients over ranks: only a step's last micro-batch needs to."""
+    """Whether the next backward sums gradients over ranks: only a step's last micro-batch needs to.
+
+    A stage of a pipeline, which has other micro-batches begun, also keeps its weights gathered until then.
+    """
     for unit in units(model):
         unit.set_requires_gradient_sync(wanted, recurse=False)
+        if stages.of(model) is not None:
+            unit.set_reshard_after_backward(wanted, recurse=False)
+            unit.set_is_last_backward(wanted)
 
 
 @contextmanager

@@ -13,25 +13,35 @@ from training.model.config import ModelConfig
 
 
 class Mesh(Table):
-    """How workers split a model and its batches: replicate × shard × context × tensor of them."""
+    """How workers split a model and its batches: pipeline × replicate × shard × context × tensor of them."""
 
+    pipeline: int = Field(1, ge=1, description="Stages of consecutive blocks, that hand micro-batches on (1F1B)")
     replicate: int = Field(1, ge=1, description="Copies of the sharded model (HSDP), such as one a node")
     shard: int | None = Field(None, ge=1, description="Workers over which FSDP shards; by default all that are left")
     context: int = Field(1, ge=1, description="Workers that split a row's tokens")
     tensor: int = Field(1, ge=1, description="Workers that split heads, inner layers and the vocabulary")
 
     def shape(self, workers: int, where: str = "mesh") -> tuple[int, int, int]:
-        """Replicas, shards (each part of a row is one) and tensor parts; raises UserError where they do not fit."""
-        sharded = self.shard or max(workers // (self.replicate * self.context * self.tensor), 1)
-        if self.replicate * sharded * self.context * self.tensor != workers:
+        """Replicas, shards (each part of a row is one) and tensor parts of a stage; raises UserError without a fit."""
+        whole = self.pipeline * self.replicate * self.context * self.tensor
+        sharded = self.shard or max(workers // whole, 1)
+        if whole * sharded != workers:
             raise UserError(
-                f"{where}: mesh.replicate {self.replicate} x shard {self.shard or 'rest'} x context {self.context} "
-                f"x tensor {self.tensor} do not multiply to {workers} workers: set train.workers or [{where}.mesh]"
+                f"{where}: mesh.pipeline {self.pipeline} x replicate {self.replicate} x shard {self.shard or 'rest'} "
+                f"x context {self.context} x tensor {self.tensor} do not multiply to {workers} workers: "
+                f"set train.workers or [{where}.mesh]"
             )
         return self.replicate, sharded * self.context, self.tensor
 
     def check(self, model: ModelConfig, row_tokens: int, where: str) -> None:
         """Raise UserError where a model or rows of so many tokens cannot be split so."""
+        if self.pipeline > 1 and model.kind != "decoder":
+            raise UserError(f"{where}.mesh.pipeline = {self.pipeline}: stages are of decoders: this is an {model.kind}")
+        if self.pipeline > model.layers:
+            raise UserError(
+                f"{where}.mesh.pipeline = {self.pipeline}: at most one stage for each of the model's layers = "
+                f"{model.layers}"
+            )
         parts = self.tensor
         sizes = {"heads": model.heads, "kv_heads": model.key_heads, "ffn": model.inner}
         if parts > 1 and (wrong := [name for name, size in sizes.items() if size % parts]):

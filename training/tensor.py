@@ -31,7 +31,8 @@ def split(model: Decoder, mesh: DeviceMesh) -> None:
         "norm": SequenceParallel(sequence_dim=_ROWS),
         "lm_head": ColwiseParallel(input_layouts=Shard(_ROWS), output_layouts=whole),
     }
-    parallelize_module(model, mesh, plan)
+    there = {name for name, _ in model.named_children()}  # a stage has not all of them
+    parallelize_module(model, mesh, {name: style for name, style in plan.items() if name in there})
     for block in model.layers:
         parallelize_module(block, mesh, _block_plan(block))
     model.tie()

@@ -84,8 +84,8 @@ def check(recipe: Recipe, names: Sequence[str], workers: Sequence[int] = ()) -> 
         config = recipe.need(name)
         for count in workers:
             config.mesh.shape(count, name)
-        if recipe.kind(name) != "pretrain" and config.mesh.tensor * config.mesh.context > 1:
-            raise UserError(f"{recipe.path}: {name}.mesh: only pretraining splits tensors or rows over workers")
+        if recipe.kind(name) != "pretrain" and config.mesh.tensor * config.mesh.context * config.mesh.pipeline > 1:
+            raise UserError(f"{recipe.path}: {name}.mesh: only pretraining splits tensors, rows or blocks over workers")
         method(recipe, name).check(recipe, name, coming)
         coming.add(name)
 

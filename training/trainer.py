@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from dataeng.cli import Failure, Stopped
-from training import flops, optim, parallel
+from training import flops, optim, parallel, pipeline
 from training.checkpoint import Checkpoints
 from training.context import Context
+from training.likelihood import logits_of
 from training.metrics import Metrics
 from training.scaling import LossScale
 from training.settings import TrainerConfig
@@ -173,7 +174,7 @@ class _Run:
             )
         rate = self.settings.rate(self.step)
         optim.set_rate(self.optimizer, rate)
-        torch.manual_seed(hash((self.context.seed, self.step, self.context.rank)) & 0x7FFFFFFF)  # for dropout
+        torch.manual_seed(hash((self.context.seed, self.step, self.context.dice)) & 0x7FFFFFFF)  # for dropout
         sums = self._backward(step)
         self.watch.at("optimizer", self.step)
         self.scale.unscale(self.model)
@@ -197,19 +198,23 @@ class _Run:
         """Gradients of the global batch's mean loss; the logged means come back."""
         self.model.train()
         totals: dict[str, Tensor] = {}
-        for index, batch in enumerate(step.micro):
-            parallel.sync_gradients(self.model, index == len(step.micro) - 1)
+        ends = self.context.blocks is None or self.context.blocks.last
+
+        def forward(batch: Batch) -> Tensor:
             self.watch.at("forward", self.step)
-            moved = self.context.place(batch)
             with parallel.autocast(self.context, self.settings):
-                total, weight, logged = self.loss(self.model, moved)
+                if not ends:
+                    return logits_of(self.model, batch)  # for the next stage
+                total, weight, logged = self.loss(self.model, batch)
             self.watch.at("backward", self.step)
-            (total * (self.scale.value * self.context.averaged / step.weight)).backward()
             for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
                 value = value.detach().double().to(self.context.device)
                 totals[key] = totals[key] + value if key in totals else value
+            return total * (self.scale.value * self.context.averaged / step.weight)
+
+        pipeline.accumulate(self.context, self.model, step.micro, forward)
         numbers = {name: float(value) for name, value in totals.items()}
-        sums = self._reduced(numbers)
+        sums = self._reduced(pipeline.told(self.context, self.model, numbers))
         weight = sums.pop("weight")
         if not math.isclose(weight, step.weight, rel_tol=1e-4):
             raise TrainingFailed(

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from training import pipeline
 from training.context import Context
-from training.likelihood import logits_of, row_losses
+from training.likelihood import row_losses
 from training.trainer import Batch, Validate
 
 
@@ -22,9 +23,12 @@ def validator(context: Context, held_back: Sequence[Batch], sources: Sequence[st
     def validate(model: nn.Module) -> dict[str, float]:
         sums = torch.zeros(len(sources) + 1, 2, dtype=torch.float64)  # the last row is of what fills up
         for batch in held_back:
-            found = row_losses(logits_of(model, moved := context.place(batch)), moved["targets"])
+            moved = context.place(batch)
+            if (logits_BLV := pipeline.logits(context, model, moved)) is None:
+                continue
+            found = row_losses(logits_BLV, moved["targets"])
             sums.index_add_(0, batch["source"] % len(sums), torch.stack([part.double().cpu() for part in found], 1))
-        totals = context.total(sums[:-1].flatten().tolist())
+        totals = context.total(pipeline.told(context, model, sums[:-1].flatten().tolist()))
         return _means(list(zip(totals[::2], totals[1::2], strict=True)), sources)
 
     return validate

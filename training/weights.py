@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from dataeng import storage
 from dataeng.cli import UserError
+from training import stages
 from training.families.architecture import Place
 
 # Mapping's own `in` would read the tensor: each class here answers it from its names.
@@ -105,23 +106,29 @@ class Stored(Mapping[str, Tensor]):
 
 class Gathered(Mapping[str, Tensor]):
     """A model's parameters in full on the CPU, each gathered when it is asked for: a collective, so all processes
-    ask for the same ones in the same order."""
+    ask for the same ones in the same order. Those of other stages come from there."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.parameters = dict(model.named_parameters())
+        self.parameters, self.stage = dict(model.named_parameters()), stages.of(model)
+        self.names = list(self.stage.shapes if self.stage else self.parameters)
 
     def __getitem__(self, name: str) -> Tensor:
-        parameter = self.parameters[name]
-        return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu()
+        parameter = self.parameters.get(name)
+        full: Tensor | None = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        if self.stage is not None:
+            full = self.stage.shared(name, None if full is None else full.detach())
+        if full is None:
+            raise KeyError(name)
+        return full.detach().cpu()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.parameters)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.parameters)
+        return len(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.parameters
+        return name in self.names
 
 
 class Own(Mapping[str, Tensor]):

@@ -16,6 +16,7 @@ from training.model.norms import norm_of
 from training.model.positions import rotary, sinusoids
 from training.model.tied import Tied
 from training.spread import Spread
+from training.stages import Stage, blocks_of
 
 # B batch, L tokens of a row, D width, V vocabulary
 
@@ -41,6 +42,7 @@ class Decoder(Tied):
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         self.spread: Spread | None = None  # set where rows are split over processes
+        self.stage: Stage | None = None  # set where blocks are
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
         self.embed_positions = nn.Embedding(config.context, config.width) if config.positions == "learned" else None
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
@@ -56,7 +58,7 @@ class Decoder(Tied):
         cache: KVCache | None = None,
         return_hidden: bool = False,
     ) -> Tensor:
-        """Logits (B, L, V), or the last hidden states (B, L, D) with ``return_hidden``.
+        """Logits (B, L, V), or the last hidden states (B, L, D) with ``return_hidden`` or on a stage before the last.
 
         ``positions_BL``: by default counted from 0, or from the cache's end. ``segments_BL`` (int): a
         token attends to earlier tokens of its own segment only; 0 is padding. ``cache``: keys of
@@ -68,9 +70,13 @@ class Decoder(Tied):
         if positions_BL is None:
             positions_BL = torch.arange(start, start + tokens_BL.shape[1], device=tokens_BL.device)[None]
         view = self.view(tokens_BL, positions_BL, segments_BL, cache)
-        x_BLD = embedded(tokens_BL, positions_BL, self.config, self.embed_tokens, self.embed_positions)
+        x_BLD = self.stage.arrived if self.stage is not None else None
+        if x_BLD is None:
+            x_BLD = embedded(tokens_BL, positions_BL, self.config, self.embed_tokens, self.embed_positions)
         for block in self.layers:
             x_BLD = block(x_BLD, view)
+        if self.norm is None:  # the next stage goes on
+            return x_BLD
         x_BLD = self.norm(x_BLD)
         if cache is not None:
             cache.filled += tokens_BL.shape[1]
@@ -116,6 +122,6 @@ def init_weights(model: nn.Module, seed: int) -> None:
     """Fill every parameter of a model (plain or sharded) with what ``draw`` gives for its name."""
     from training.parallel import put_full
 
-    layers = sum(isinstance(module, Block) for module in model.modules())
+    layers = blocks_of(model)
     for name, parameter in model.named_parameters():
         put_full(parameter, draw(name, parameter.shape, max(layers, 1), seed))

@@ -16,5 +16,5 @@ class Tied(nn.Module):
 
     def tie(self) -> None:
         """Let head and embedding share one parameter, where the config says so (again after ``to_empty``)."""
-        if self.config.tied:
+        if self.config.tied and self.lm_head is not None:  # a pipeline's last stage has the head
             self.lm_head.weight = self.embed_tokens.weight
