@@ -108,3 +108,14 @@ def told(context: Context, model: nn.Module, value: Any) -> Any:
     """What the last stage knows (its losses), on every stage."""
     stage = stages.of(model)
     return value if stage is None else stage.told(value, context.device)
+
+
+def say(context: Context, batches: int) -> None:
+    """Log, where there are stages, which share of the time they wait at so many micro-batches a step."""
+    if context.blocks is not None:
+        idle = (context.blocks.count - 1) / (batches + context.blocks.count - 1)
+        more = ": a smaller micro_batch makes it less" if batches < 4 * context.blocks.count else ""
+        context.log(
+            "%d stages take %d micro-batches a step, and wait for %.0f %% of it%s",
+            *(context.blocks.count, batches, 100 * idle, more),
+        )

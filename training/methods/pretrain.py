@@ -298,7 +298,7 @@ def _noise(context: Context, shape: ModelConfig, tokenizer_path: str, widest: in
 
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
-    from training import huggingface, parallel
+    from training import huggingface, parallel, pipeline
     from training.data import stream
     from training.data.order import ByStep
     from training.model.assemble import assemble
@@ -324,6 +324,7 @@ def run(context: Context) -> None:
         config.batch,
         layout.sample_tokens,
     )
+    pipeline.say(context, -(-stream.fullest(config.batch, context.world) // config.micro_batch))
     plan = plan_of(context)
     split = open_split(folder, details, "validation")
     held_back = stream.validation_rows(context, split, rows, max(widths.values), config.validation_samples)
