@@ -4,8 +4,9 @@ For a corpus of W words in D documents and L lines, with windows of k = 50 token
 document one, each line one, and 2 / (k / 2 + 2) of all words (7 %); they are written once and shuffled as
 ``repeats`` says. Windows are made of texts that have a run in common with another, one for each word that stands
 within k of such a run: on a deduplicated corpus a few per cent of W, at worst W. Texts are shuffled twice at most, by
-id: of those documents that share a run, and of all when the cuts are made. Memory of a task: a batch of texts, and
-one document's repeats (80 bytes each). Nothing comes to the driver.
+id: of those documents that share a run, and of all when the cuts are made; before that ids with 60 bytes each, to see
+whether one comes twice (the first counts). Memory of a task: a batch of texts, and one document's repeats (80 bytes
+each). Nothing comes to the driver.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from dataeng.cli import Failure
 from dataeng.document import DOCUMENT
 from dataeng.passages import Config, cut, units
 from dataeng.passages.spans import REPEATS, SPANS, spans
 from dataeng.recipe import Recipe
 from dataeng.stage import Attempt, Manifest
 from spark_jobs import stages
+from spark_jobs.clusters import PLACE, with_places
 from spark_jobs.repeats import repeated
 from spark_jobs.scratch import Scratch, joined
 from spark_jobs.session import Engine, job
@@ -51,13 +52,22 @@ def _windows(texts: DataFrame, found: DataFrame, scratch: Scratch, config: Confi
     return repeated(windows, {units.WINDOW: 2})
 
 
+def _once(documents: DataFrame, scratch: Scratch) -> tuple[DataFrame, DataFrame | None]:
+    """The first row of each id, the same that `dedup` takes for it, and the others; None where there are none."""
+    placed = with_places(documents)
+    of_id = Window.partitionBy("id").orderBy("file", "offset", "row_hash", *PLACE)
+    facts = placed.select("id", "file", "offset", "row_hash", *PLACE).withColumn("number", F.row_number().over(of_id))
+    later = scratch.keep(facts.filter("number > 1").select(PLACE))
+    if later.isEmpty():
+        return documents, None
+    return placed.join(later, PLACE, "left_anti"), placed.join(later, PLACE, "left_semi")
+
+
 def _rows(
     session: SparkSession, attempt: Attempt, files: list[str], scratch: Scratch
 ) -> tuple[DataFrame, dict[str, Any]]:
     config: Config = attempt.config  # type: ignore[assignment]
-    documents = stages.read_files(session, files, DOCUMENT.names)
-    if twice := documents.groupBy("id").count().filter("count > 1").select("id").take(1):
-        raise Failure(f"passages: id {twice[0][0]} comes in twice: let it read what dedup kept")
+    documents, again = _once(stages.read_files(session, files, [*DOCUMENT.names, "row_hash"]), scratch)
     repeats = _repeats(documents, scratch, config).select(REPEATS.names)
     sorted_repeats = repeats.repartition("id").sortWithinPartitions("id", "kind", "place")
     rows = stages.map_rows(sorted_repeats, partial(spans, config=config), SPANS)
@@ -67,7 +77,8 @@ def _rows(
     span = F.sort_array(F.collect_list(F.struct("start", "end", "rule")))
     needed = found.select(F.col("first_id").alias("id"), F.lit(True).alias("needed")).distinct()
     with_spans = documents.join(found.groupBy("id").agg(span.alias("spans")), "id", "left").join(needed, "id", "left")
-    return stages.map_rows(with_spans, partial(cut.decide, config=config)), {}
+    rows = stages.map_rows(with_spans, partial(cut.decide, config=config))
+    return (rows if again is None else rows.unionByName(stages.map_rows(again, cut.repeated))), {}
 
 
 def step(engine: Engine, recipe: Recipe) -> Manifest:

@@ -75,3 +75,12 @@ def decide(batches: Iterable[pa.RecordBatch], config: Config) -> Iterator[pa.Rec
     """The rows of tables kept and dropped, hashed."""
     for batch in batches:
         yield to_batch([verdict(row, config) for row in batch.to_pylist()], ROW)
+
+
+def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows of table dropped, hashed, of documents whose id an earlier row has."""
+    why = Verdict(False, "duplicate_id")
+    for batch in batches:
+        documents = [from_row(row) for row in batch.to_pylist()]
+        rows = [to_dropped(one, "passages", why, duplicate_of=one.id, matched=one.id) for one in documents]
+        yield to_batch(rows, ROW)

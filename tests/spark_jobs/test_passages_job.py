@@ -6,12 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
 from passages_brute import check
 from pyspark.sql import functions as F
 
 from dataeng import stage
-from dataeng.cli import Failure
 from dataeng.document import Document, digest, to_row
 from dataeng.passages import Config
 from dataeng.passages.units import LINE
@@ -96,11 +94,22 @@ def test_nothing_repeats_and_one_rule_alone(spark, tmp_path, published, table_ro
     )
 
 
-def test_an_id_that_comes_twice_is_told(spark, tmp_path, published) -> None:
-    row = to_row(Document(id="1" * 32, text="text"))
-    published(tmp_path, "texts", [row, row])
-    with pytest.raises(Failure, match=r"1{32} comes in twice"):
-        run(tmp_path)
+def test_of_rows_with_one_id_the_first_counts(spark, tmp_path, published, table_rows) -> None:
+    """Though it stands in a later file: what a corpus without the others gives, and those as ``duplicate_id``."""
+    rows = corpus(2)
+    again = [dict(rows[5]), dict(rows[5])]  # the same row, which comes three times in all
+    for number, row in enumerate(rows[20:23]):  # other texts by the same id, which stood later in their capture file
+        again.append(to_row(Document(id=row["id"], text=rows[number]["text"], url=row["url"], offset=7)))
+    published(tmp_path, "texts", again + rows, 4)
+    manifest, config = run(tmp_path, **SETTINGS)
+    assert manifest.counts["in"] == len(rows) + 5
+    assert manifest.dropped_by["duplicate_id"] == 5
+    dropped = [row for row in table_rows(tmp_path, "passages", "dropped") if row["rule"] == "duplicate_id"]
+    assert sorted((row["id"], row["text"]) for row in dropped) == sorted((row["id"], row["text"]) for row in again)
+    assert all(row["matched"] == row["duplicate_of"] == row["id"] for row in dropped)
+    kept = {row["id"]: row["text"] for row in table_rows(tmp_path, "passages")}
+    check(rows, table_rows(tmp_path, "passages", "spans"), kept, config)
+    assert stage.verify(str(tmp_path), "passages") == []
 
 
 def test_holders_of_one_line_are_spread_over_tasks(spark) -> None:
