@@ -218,3 +218,15 @@ def compare_groups(values: Any, bounds: Any, groups: Any, threshold: Any) -> Any
         for i in range(groups[group], groups[group + 1]):
             roots[i] = _find(roots, i)
     return roots, nearest, similarity
+
+
+@compiled("int64[::1](int64, int64[::1], int64[::1])")
+def components(count: Any, left: Any, right: Any) -> Any:
+    """The least node of each node's component; edge i ties ``left[i]`` to ``right[i]``. Union-find with halving."""
+    roots = np.arange(count)
+    for edge in range(left.size):
+        one, other = _find(roots, left[edge]), _find(roots, right[edge])
+        roots[max(one, other)] = min(one, other)
+    for node in range(count):
+        roots[node] = _find(roots, node)
+    return roots

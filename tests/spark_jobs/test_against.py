@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from dedup_reference import deduplicate
-from test_dedup_job import corpus, edit, recipe_config, run, sentence
+from test_dedup_job import JOINS, ONE_TASK, corpus, edit, recipe_config, run, sentence
 
 from dataeng import stage
 from dataeng.cli import UserError
 from dataeng.document import Document, digest, to_row
+from spark_jobs import dedup
 
 SETTINGS = {"keep": "highest:quality", "threshold": 0.7}
 
@@ -93,13 +94,16 @@ def test_what_an_earlier_run_has_is_removed_with_its_name(spark, tmp_path, publi
 
 
 @pytest.mark.e2e
-def test_partitions_do_not_matter_and_an_unchanged_earlier_run_is_no_news(spark, tmp_path, published) -> None:
+def test_partitions_do_not_matter_and_an_unchanged_earlier_run_is_no_news(
+    spark, tmp_path, published, monkeypatch
+) -> None:
     old = corpus(3)
     published(tmp_path / "old", "texts", old, 2)
     run(tmp_path / "old", **SETTINGS)
     hashes = set()
-    for partitions in (1, 5):
-        root = tmp_path / str(partitions)
+    for partitions, way in ((1, ONE_TASK), (5, JOINS), (5, ONE_TASK)):
+        monkeypatch.setattr(dedup, "IN_ONE_TASK", way)
+        root = tmp_path / f"{partitions}-{way}"
         published(root, "texts", new_corpus(old), partitions)
         manifest = run(root, partitions, **SETTINGS, against=[str(tmp_path / "old")])
         hashes.add(tuple(manifest.tables[name].hash for name in ("kept", "dropped", "signatures")))

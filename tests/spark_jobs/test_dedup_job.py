@@ -89,7 +89,10 @@ def recipe_config(**settings: Any) -> Any:
     return Recipe("test.toml", "x", 0, {"dedup": settings}).step("dedup")
 
 
-def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_rows) -> None:
+JOINS, ONE_TASK = 0, 1 << 30  # shingles up to which one task finds all near-duplicates
+
+
+def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_rows, monkeypatch) -> None:
     """Hash for hash: by any number of partitions, whatever the order and the files, bands larger than blocks."""
     rows, settings = hard_corpus(), {"keep": "highest:quality", "threshold": 0.7, "block_documents": 8}
     plain = Plain(rows, recipe_config(**settings))
@@ -97,9 +100,13 @@ def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_r
     assert plain.cut_off == 0
     spark.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")  # or all would run as one
     try:
-        for partitions, files in ((1, 1), (2, 5), (7, 2), (64, 9)):
+        for partitions, files, way in (
+            *((1, 1, JOINS), (2, 5, JOINS), (7, 2, JOINS), (64, 9, JOINS)),
+            *((1, 2, ONE_TASK), (7, 5, ONE_TASK), (64, 9, ONE_TASK)),
+        ):
+            monkeypatch.setattr(dedup, "IN_ONE_TASK", way)
             random.Random(partitions).shuffle(rows)
-            root = tmp_path / str(partitions)
+            root = tmp_path / f"{partitions}-{way}"
             published(root, "texts", rows, files)
             manifest = run(root, partitions, **settings)
             found = {name: table.hash for name, table in manifest.tables.items()}
@@ -114,11 +121,15 @@ def test_tables_are_those_of_a_plain_program(spark, tmp_path, published, table_r
     assert again.counts["dropped"] == 0, "its own output loses nothing where no band was cut off"
 
 
-@pytest.mark.parametrize(("rounds", "in_task"), [(1, 0), (2, 1 << 30), (3, 1_000)])
+@pytest.mark.parametrize(
+    ("rounds", "way", "in_task"),
+    [(1, JOINS, 0), (2, JOINS, 1 << 30), (3, JOINS, 1_000), (1, ONE_TASK, 0), (3, ONE_TASK, 0)],
+)
 def test_other_settings_are_those_of_a_plain_program_too(
-    spark, tmp_path, published, monkeypatch, rounds, in_task
+    spark, tmp_path, published, monkeypatch, rounds, way, in_task
 ) -> None:
     """What is cut off as well, with short hashes, another rule and another seed; later rounds in a task or by joins."""
+    monkeypatch.setattr(dedup, "IN_ONE_TASK", way)
     monkeypatch.setattr(candidates, "IN_TASK", in_task)
     rows = hard_corpus()
     settings = {"keep": "earliest", "block_documents": 3, "max_rounds": rounds, "hash_bits": 32, "hash_seed": 9}
@@ -129,7 +140,11 @@ def test_other_settings_are_those_of_a_plain_program_too(
     assert manifest.details["bands_cut_off"] == plain.cut_off > 0
 
 
-def test_survivors_of_a_larger_band_meet_and_their_output_loses_nothing(spark, tmp_path, published) -> None:
+@pytest.mark.parametrize("way", [JOINS, ONE_TASK])
+def test_survivors_of_a_larger_band_meet_and_their_output_loses_nothing(
+    spark, tmp_path, published, monkeypatch, way
+) -> None:
+    monkeypatch.setattr(dedup, "IN_ONE_TASK", way)
     rows, settings = crossing_chain(), crossing_settings()
     published(tmp_path, "texts", rows, 2)
     manifest = run(tmp_path, **settings)
@@ -138,7 +153,9 @@ def test_survivors_of_a_larger_band_meet_and_their_output_loses_nothing(spark, t
     assert manifest.counts == {"in": 4, "kept": 1, "dropped": 3}
 
 
-def test_nothing_to_drop_and_no_candidate_at_all(spark, tmp_path, published, table_rows) -> None:
+@pytest.mark.parametrize("way", [JOINS, ONE_TASK])
+def test_nothing_to_drop_and_no_candidate_at_all(spark, tmp_path, published, table_rows, monkeypatch, way) -> None:
+    monkeypatch.setattr(dedup, "IN_ONE_TASK", way - 1)  # there are no shingles: by joins all the same
     chance = random.Random(4)
     rows = [to_row(Document(id=digest(str(k)), text=" ".join(sentence(chance, 50)))) for k in range(5)]
     published(tmp_path, "texts", rows)

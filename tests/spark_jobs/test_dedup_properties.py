@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dedup_reference import Plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataeng.dedup import Config
+from dataeng.dedup.minhash import shingles
+from dataeng.dedup.whole import CANDIDATES, near_duplicates
 from dataeng.document import Document, digest, from_row, to_row
 
 CONFIGS = st.builds(
@@ -119,3 +122,30 @@ def test_survivors_of_a_larger_band_meet() -> None:
     plain = Plain(crossing_chain(), Config(**crossing_settings()))
     assert plain.cut_off == 0
     assert [row["id"] for row in plain.tables()["kept"]] == ["b"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(corpora(), CONFIGS, st.integers(1, 9))
+def test_one_task_decides_as_the_plain_program(rows: list[dict[str, Any]], config: Config, batch: int) -> None:
+    plain = Plain(rows, config)
+    candidates = [
+        {
+            "id": name,
+            "rank": plain.rank[name][0],
+            "exact": plain.exact[name],
+            "stands": name,
+            "bands": plain.bands[name],
+        }
+        | {"values": shingles(plain.firsts[name]["text"], config.shingle_words).view("int64").tolist()}
+        for name in sorted(plain.bands.keys() & plain.near.keys(), key=lambda name: name[::-1])
+    ]
+    batches = [candidates[at : at + batch] for at in range(0, len(candidates), batch)]
+    made = near_duplicates((pa.RecordBatch.from_pylist(part, schema=CANDIDATES) for part in batches), config)
+    found = [row for some in made for row in some.to_pylist()]
+    assert sum(row["representative"] is None for row in found) == plain.cut_off
+    wanted = []
+    for name, neighbours in plain.near.items():
+        if neighbours:
+            value, matched = min((-jaccard, other) for other, jaccard in neighbours.items())
+            wanted.append((name, plain.survivor[name], plain.cluster[name], matched, -value))
+    assert sorted(tuple(row.values()) for row in found if row["representative"]) == sorted(wanted)
