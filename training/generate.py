@@ -6,7 +6,7 @@ that another number of workers, or another cut into batches, draws the same answ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.model.cache import KVCache
+from training.model.cache import AnswerCache, KVCache
 from training.model.config import ModelConfig
 
 # B sequences (prompts × samples), N prompts, P prompt width, C answer width, L = P + C, V vocabulary
@@ -94,17 +94,6 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, step: int) -> tuple[
     return tokens, positions, segments
 
 
-def _widened(cache: KVCache, config: ModelConfig, samples: int, slots: int) -> KVCache:
-    """A cache of ``slots`` with each of the filled rows ``samples`` times."""
-    first = cache.keys[0]
-    wide = KVCache(config, first.shape[0] * samples, slots, first.device, first.dtype)
-    for old, new in zip([*cache.keys, *cache.values], [*wide.keys, *wide.values], strict=True):
-        new[:, :, : cache.filled] = old[:, :, : cache.filled].repeat_interleave(samples, 0)
-    wide.segments_BM[:, : cache.filled] = cache.segments_BM[:, : cache.filled].repeat_interleave(samples, 0)
-    wide.filled = cache.filled
-    return wide
-
-
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -117,48 +106,82 @@ def generate(
 ) -> Rollout:
     """``samples`` answers to each prompt (rows: prompts outermost), of at most ``new_tokens`` tokens.
 
-    ``keys``: of ``noise_keys``, one a row; not needed at temperature 0. ``dtype``: of the cache. A
-    sharded model must be ``parallel.gathered``. Raises ValueError where it would outgrow the context.
+    A decoder goes on from the prompt, an encoder–decoder reads it and answers. ``keys``: of ``noise_keys``, one a row;
+    not needed at temperature 0. ``dtype``: of the cache. A sharded model must be ``parallel.gathered``. Raises
+    ValueError where it would outgrow the context.
     """
-    device = next(model.parameters()).device
-    tokens, positions, segments = (x.to(device) for x in left_padded(prompts, sampling.pad, sampling.width_step))
-    width, longest = tokens.shape[1], max(map(len, prompts))
-    if longest + sampling.new_tokens > config.context:
-        raise ValueError(f"{longest} + {sampling.new_tokens} tokens do not fit into a context of {config.context}")
-    cache = KVCache(config, len(prompts), width, device, dtype)
-    logits = model(tokens, positions_BL=positions, segments_BL=segments, cache=cache)[:, -1]
-    cache = _widened(cache, config, samples, width + sampling.new_tokens)
-    logits = logits.repeat_interleave(samples, 0)
+    device, two_sided = next(model.parameters()).device, config.kind == "encoder_decoder"
+    longest, more = max(map(len, prompts)), sampling.new_tokens
+    if (max(longest, more) if two_sided else longest + more) > config.context:
+        raise ValueError(f"{longest} + {more} tokens do not fit into a context of {config.context}")
+    prompt = [x.to(device) for x in left_padded(prompts, sampling.pad, sampling.width_step)]
+    begin = _begin_answer if two_sided else _begin_continuation
+    logits_NV, advance = begin(model, config, prompt, sampling, samples, dtype)
+    drawn, live = _decode(advance, logits_NV.repeat_interleave(samples, 0), sampling, keys)
+    whole = [x.repeat_interleave(samples, 0) for x in prompt]
+    return _assembled(whole, drawn, live, sampling)
+
+
+# advance(tokens (B,), place, live (B,)): logits (B, V) after each answer's token at that place.
+Advance = Callable[[Tensor, int, Tensor], Tensor]
+
+
+def _begin_continuation(
+    model: nn.Module, config: ModelConfig, prompt: list[Tensor], sampling: Sampling, samples: int, dtype: torch.dtype
+) -> tuple[Tensor, Advance]:
+    """A decoder's logits after each prompt (N, V), and how it goes on."""
+    tokens, positions, segments = prompt
+    first = KVCache(config, tokens.shape[0], tokens.shape[1], tokens.device, dtype)
+    logits = model(tokens, positions_BL=positions, segments_BL=segments, cache=first)[:, -1]
+    cache = first.widened(samples, tokens.shape[1] + sampling.new_tokens)
     place_B = positions[:, -1].repeat_interleave(samples, 0)
-    drawn, live = _decode(model, cache, logits, place_B, sampling, keys)
-    whole = [x.repeat_interleave(samples, 0) for x in (tokens, positions, segments)]
-    return _assembled(whole, drawn, live, place_B, sampling)
+
+    def advance(token_B: Tensor, place: int, live_B: Tensor) -> Tensor:
+        more: dict[str, Any] = {"positions_BL": (place_B + place + 1)[:, None], "segments_BL": live_B[:, None].long()}
+        made: Tensor = model(token_B[:, None], cache=cache, **more)[:, -1]
+        return made
+
+    return logits, advance
+
+
+def _begin_answer(
+    model: nn.Module, config: ModelConfig, prompt: list[Tensor], sampling: Sampling, samples: int, dtype: torch.dtype
+) -> tuple[Tensor, Advance]:
+    """An encoder–decoder's logits (N, V) after the padding token that answers begin with, and how it goes on."""
+    tokens, _, segments = prompt
+    first = AnswerCache(KVCache(config, len(tokens), 1, tokens.device, dtype))
+    logits = model(tokens, torch.full_like(tokens[:, :1], sampling.pad), segments, cache=first)[:, -1]
+    cache = first.widened(samples, 1 + sampling.new_tokens)
+
+    def advance(token_B: Tensor, place: int, live_B: Tensor) -> Tensor:
+        made: Tensor = model(None, token_B[:, None], cache=cache)[:, -1]
+        return made
+
+    return logits, advance
 
 
 def _decode(
-    model: nn.Module, cache: KVCache, logits: Tensor, place_B: Tensor, sampling: Sampling, keys: np.ndarray | None
+    advance: Advance, logits_BV: Tensor, sampling: Sampling, keys: np.ndarray | None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The drawn tokens, a list of (B,), and which of them belong to an answer."""
-    stops = torch.tensor(sampling.stops, device=logits.device)
-    live_B = torch.ones(logits.shape[0], dtype=torch.bool, device=logits.device)
+    stops = torch.tensor(sampling.stops, device=logits_BV.device)
+    live_B = torch.ones(logits_BV.shape[0], dtype=torch.bool, device=logits_BV.device)
     drawn: list[Tensor] = []
     live: list[Tensor] = []
     for place in range(sampling.new_tokens):
-        token_B = pick(logits.float(), sampling.temperature, None if keys is None else uniforms(keys, place))
+        token_B = pick(logits_BV.float(), sampling.temperature, None if keys is None else uniforms(keys, place))
         drawn.append(torch.where(live_B, token_B, sampling.pad))
         live.append(live_B)
         live_B = live_B & ~torch.isin(token_B, stops)
         if place + 1 == sampling.new_tokens or not live_B.any():
             break
-        step: dict[str, Any] = {"positions_BL": (place_B + place + 1)[:, None], "segments_BL": live_B[:, None].long()}
-        logits = model(drawn[-1][:, None], cache=cache, **step)[:, -1]
+        logits_BV = advance(drawn[-1], place, live_B)
     return drawn, live
 
 
-def _assembled(
-    prompt: list[Tensor], drawn: list[Tensor], live: list[Tensor], place_B: Tensor, sampling: Sampling
-) -> Rollout:
+def _assembled(prompt: list[Tensor], drawn: list[Tensor], live: list[Tensor], sampling: Sampling) -> Rollout:
     """Prompts and answers side by side, answers padded to a multiple of the width step."""
+    place_B = prompt[1][:, -1]
     tokens_BC, answer_BC = torch.stack(drawn, 1), torch.stack(live, 1)
     more = min(-(-len(drawn) // sampling.width_step) * sampling.width_step, sampling.new_tokens) - len(drawn)
     tokens_BC = torch.nn.functional.pad(tokens_BC, (0, more), value=sampling.pad)

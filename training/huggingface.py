@@ -98,6 +98,8 @@ def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str)
         "do_sample": True,
         "temperature": 1.0,
     }
+    if config.kind == "encoder_decoder":
+        generation["decoder_start_token_id"] = ids["pad"]
     about = {
         "config.json": families.config_json(config, vocabulary, ids, head),
         "generation_config.json": generation,

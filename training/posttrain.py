@@ -19,10 +19,12 @@ from dataeng.tokens.tokenizer import load as load_tokenizer
 from training import huggingface, parallel, weights
 from training.context import Context
 from training.data.examples import read_rows
+from training.model.assemble import assemble
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
 from training.settings import TrainerConfig
 
+ANSWERING = ("decoder", "encoder_decoder")  # the kinds of models that answer
 _FILES = (".jsonl", ".jsonl.gz", ".json.gz")
 
 
@@ -69,34 +71,54 @@ def check_inputs(
     models: Sequence[str],
     data: str | Sequence[str],
     tables: Sequence[str],
+    kinds: Collection[str] = ("decoder",),
 ) -> None:
-    """Raise UserError where a model or data that a step needs is neither published nor ``coming``."""
+    """Raise UserError where a model or data that a step needs is neither published nor ``coming``, or a model is of
+    another kind than ``kinds``."""
     for model in models:
-        if model not in coming:
-            _check_model(recipe, name, model)
+        _check_model(recipe, name, model, coming, kinds)
     if not (isinstance(data, str) and data in coming):
         data_inputs(recipe, name, data, tables)
 
 
-def _check_model(recipe: Recipe, name: str, model: str) -> None:
-    """Raise UserError where ``model`` is no decoder that can be started from."""
-    folder = huggingface.export_of(recipe.root, model, name)
-    if (kind := huggingface.read_config(folder)[0].kind) != "decoder":
-        raise UserError(f"{recipe.path}: {name}.model = {json.dumps(model)}: is an {kind}: this step needs a decoder")
-    if huggingface.is_folder(model):
+def _kind(recipe: Recipe, name: str, model: str, coming: Collection[str]) -> str:
+    """The kind of a model that is there, or of one that a step of this run will make."""
+    if model not in coming:
+        return huggingface.read_config(huggingface.export_of(recipe.root, model, name))[0].kind
+    config = recipe.step(model)
+    begin: str | ModelConfig | None = getattr(config, "start", None) or config.model
+    return _kind(recipe, name, begin, coming) if isinstance(begin, str) else getattr(begin, "kind", "decoder")
+
+
+def _check_model(
+    recipe: Recipe, name: str, model: str, coming: Collection[str] = (), kinds: Collection[str] = ("decoder",)
+) -> None:
+    """Raise UserError where ``model`` is none of ``kinds`` that can be started from."""
+    if (kind := _kind(recipe, name, model, coming)) not in kinds:
+        wanted = " or an ".join(kinds)
+        raise UserError(
+            f"{recipe.path}: {name}.model = {json.dumps(model)}: is an {kind}: a step {recipe.kind(name)!r} needs a "
+            f"{wanted}"
+        )
+    if model not in coming and huggingface.is_folder(model):
+        folder = huggingface.export_of(recipe.root, model, name)
         huggingface.check_weights(folder)
         huggingface.check_tokenizer(folder)
 
 
 @dataclass(frozen=True)
 class Start:
-    """A model to start from: its shape, its weights by the decoder's names, read when asked for, its tokenizer."""
+    """A model to start from: its shape, its weights by our own names, read when asked for, its tokenizer."""
 
     architecture: ModelConfig
     vocabulary: int
     state: Mapping[str, Tensor]
     tokenizer: Any
     tokenizer_path: str
+
+    def model(self) -> nn.Module:
+        """A model of that shape and kind, its weights not yet set."""
+        return assemble(self.architecture, self.vocabulary)
 
     def decoder(self) -> Decoder:
         """A decoder of that shape, its weights not yet set."""

@@ -12,8 +12,9 @@ from dataeng.recipe import Recipe
 from dataeng.tokens import chat, tokenizer
 from training import huggingface
 from training.context import Context
+from training.model.assemble import assemble
 from training.model.config import ModelConfig
-from training.model.decoder import Decoder, init_weights
+from training.model.decoder import init_weights
 from training.trainer import Result
 
 TINY = ModelConfig(layers=1, width=32, heads=2, context=64)
@@ -33,11 +34,11 @@ def small_tokenizer(tmp_path_factory) -> str:
     return str(path)
 
 
-def publish_decoder(recipe: Recipe, name: str, config: ModelConfig, tokenizer_path: str, seed: int = 1) -> None:
-    """Publish an untrained decoder as the step ``name``."""
+def publish_model(recipe: Recipe, name: str, config: ModelConfig, tokenizer_path: str, seed: int = 1) -> None:
+    """Publish an untrained decoder (or encoder–decoder) as the step ``name``."""
     attempt = stage.begin(recipe, name, [])
     assert isinstance(attempt, stage.Attempt)
-    model = Decoder(config, Tokenizer.from_file(tokenizer_path).get_vocab_size())
+    model = assemble(config, Tokenizer.from_file(tokenizer_path).get_vocab_size())
     init_weights(model, seed)
     context = Context(recipe, name, recipe.step(name))
     huggingface.publish(context, attempt, model, config, tokenizer_path, Result(0, 0, 0, {}, 0, 0.0), {})
@@ -55,7 +56,7 @@ def root(tmp_path, small_tokenizer):
 
     first = make()
     tasks.step(first)
-    publish_decoder(first, "pretrain", TINY, small_tokenizer)
+    publish_model(first, "pretrain", TINY, small_tokenizer)
     return make
 
 

@@ -43,10 +43,11 @@ def made(config, vocabulary, seed=1):
     model = assemble(config, vocabulary)
     init_weights(model, seed)
     generator = torch.Generator().manual_seed(seed)
+    factor = 1.5 if config.kind == "encoder_decoder" else 6  # those begin far from it
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.mul_(6) if parameter.ndim > 1 else parameter.add_(0.3 * noise)
+            parameter.mul_(factor) if parameter.ndim > 1 else parameter.add_(0.3 * noise)
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from dataeng import stage, storage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, Table, home, runtime
 from dataeng.tokens.shards import Layout, open_split
-from training import parallel, posttrain
+from training import huggingface, parallel, posttrain
 from training.context import Context
 from training.data import stream
 from training.evaluate import answers
@@ -58,7 +58,7 @@ class Config(Table):
 
 
 def made(recipe: Recipe, name: str) -> list[str]:
-    """The models to look at: those named, else the recipe's training steps that are published decoders.
+    """The models to look at: those named, else the recipe's training steps that are published and can answer.
 
     Raises UserError where there is none.
     """
@@ -67,12 +67,17 @@ def made(recipe: Recipe, name: str) -> list[str]:
         return config.models
     found = []
     for table in recipe.tables:
-        decoder = (home(recipe.kind(table)) or "").startswith("training.methods.") and recipe.kind(table) != "reward"
-        if decoder and stage.read_manifest(stage.folder_of(recipe.root, table)):
+        trained = (home(recipe.kind(table)) or "").startswith("training.methods.") and recipe.kind(table) != "reward"
+        if trained and stage.read_manifest(stage.folder_of(recipe.root, table)) and _answers(recipe, table, name):
             found.append(table)
     if not found:
         raise UserError(f"{recipe.path}: [{name}]: no model is published in {recipe.root}: run `train` first")
     return found
+
+
+def _answers(recipe: Recipe, table: str, name: str) -> bool:
+    folder = huggingface.export_of(recipe.root, table, name)
+    return huggingface.read_config(folder)[0].kind in posttrain.ANSWERING
 
 
 def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
@@ -89,7 +94,7 @@ def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError where something that is to be measured is neither published nor ``coming``."""
     config: Config = recipe.step(name)
-    posttrain.check_inputs(recipe, name, coming, config.models, config.tasks or [], ["test"])
+    posttrain.check_inputs(recipe, name, coming, config.models, config.tasks or [], ["test"], posttrain.ANSWERING)
     if config.tokens and config.tokens not in coming:
         stage.need_manifest(recipe.root, config.tokens, name)
 
@@ -114,11 +119,12 @@ def evaluated(context: Context, name: str, items: Sequence[dict[str, Any]]) -> t
     config: Config = context.config
     begun = time.monotonic()
     begin = posttrain.start(context, name)
-    model = posttrain.frozen(context, begin.decoder, config.settings(), begin.state)
+    model = posttrain.frozen(context, begin.model, config.settings(), begin.state)
     facts: dict[str, Any] = {}
+    streams = config.tokens and begin.architecture.kind == "decoder"  # a stream has no two sides
     with torch.no_grad(), parallel.gathered(model), parallel.autocast(context, config.settings()):
         if config.tokens:
-            facts["perplexity"] = perplexity(context, model, config.tokens)
+            facts["perplexity"] = perplexity(context, model, config.tokens) if streams else None
         judged = answers.answer(context, model, begin, items) if items else []
     if judged:
         facts["tasks"] = answers.summary(judged)

@@ -37,7 +37,8 @@ def answer(context: Context, model: nn.Module, begin: Start, items: Sequence[dic
     """
     chats = [messages_of(item) for item in items]
     prompts = [chat.encode_prompt(begin.tokenizer, messages[:-1]) for messages in chats]
-    room = begin.architecture.context - context.config.new_tokens
+    taken = context.config.new_tokens if begin.architecture.kind == "decoder" else 0  # of a prompt's own room
+    room = begin.architecture.context - taken
     fitting = sorted((i for i in range(len(items)) if len(prompts[i]) <= room), key=lambda i: (len(prompts[i]), i))
     mine = [fitting[at] for at in range(context.rank, len(fitting), context.world)]
     found: dict[int, list[tuple[str, bool]]] = {}

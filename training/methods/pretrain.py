@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from training.trainer import Batch, Step
 
 
+log = logging.getLogger("millrace")
+Order = Literal["permuted", "as_published"]
+
+
 class Interval(BaseModel):
     """Weights of the sources from a global sample on."""
 
@@ -40,7 +45,7 @@ class Interval(BaseModel):
 class Config(TrainerConfig):
     """What to train on, and the model; the rest is every trainer's."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     data: str = Field("tokens", description="The stage whose token shards are read")
@@ -72,6 +77,9 @@ class Config(TrainerConfig):
     window: int = Field(256, ge=1, description="Neighbouring samples that are shuffled together and read at once")
     mixture: list[Interval] = Field(
         [], description="Sources by weight; by default each source in proportion to its size"
+    )
+    order: Order | dict[str, Order] = Field(
+        "permuted", description="The order of windows, of all sources or by source: permuted, or as_published"
     )
     validation_samples: int = runtime(128, ge=1, description="Samples of the split `validation` that are looked at")
 
@@ -179,6 +187,20 @@ def _check_noise(recipe: Recipe, name: str, shape: ModelConfig, layout: Layout) 
         chat.span_ids(tokenizer, path, config.spans.spans(widest))
 
 
+def _in_order(recipe: Recipe, name: str, layout: Layout) -> frozenset[str]:
+    """The sources that come in the order in which they were published; raises UserError for what makes no sense."""
+    from training.data import order
+
+    config: Config = recipe.step(name)
+    weighed = {source for interval in config.mixture for source, weight in interval.weights.items() if weight}
+    sizes = {source: s.samples for source, s in layout.splits.get("train", {}).items() if s.samples}
+    drawn = {source: samples for source, samples in sizes.items() if not weighed or source in weighed}
+    try:
+        return order.in_order(config.order, drawn, config.window)
+    except ValueError as error:
+        raise UserError(f"{recipe.path}: {name}.{error}") from None
+
+
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
@@ -219,6 +241,9 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
             f"{recipe.path}: {name}.mixture: there is no source {sorted(unknown)[0]!r} with a whole sample "
             f"in {folder}; known: {', '.join(sorted(known))}"
         )
+    manifest = stage.need_manifest(recipe.root, config.data, name)
+    if _in_order(recipe, name, layout) and not any("order" in entry for entry in manifest.inputs):
+        log.info("%s: the shards in %s do not say that they have an order: they come as they stand", name, folder)
 
 
 def plan_of(context: Context) -> Plan:
@@ -241,6 +266,7 @@ def plan_of(context: Context) -> Plan:
         ByStep([(0, config.batch), *config.batch_schedule]),
         context.rank,
         context.world,
+        _in_order(context.recipe, context.name, layout),
     )
 
 

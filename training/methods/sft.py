@@ -1,10 +1,13 @@
-"""Step `sft`: supervised fine-tuning on chats, loss on answers only, all weights or adapters."""
+"""Step `sft`: supervised fine-tuning on chats, loss on answers only, all weights or adapters.
+
+A decoder learns whole chats, packed into rows; an encoder–decoder reads what came before an answer, and says it.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +22,8 @@ from dataeng.tokens import chat
 from training import families, huggingface, lora, parallel, posttrain
 from training.context import Context
 from training.data.examples import Example, collate, encode_examples, messages_of, order, pack
-from training.likelihood import masked_sum, token_log_probs
+from training.data.sided import Sided, collate_sides, encode_sides, pack_sides
+from training.likelihood import logits_of, masked_sum, token_log_probs
 from training.lora import Lora
 from training.settings import TrainerConfig
 from training.trainer import Batch, Result, Step, fit
@@ -38,7 +42,10 @@ class Config(TrainerConfig):
     batch: int = Field(32, ge=1, description="Examples of one step")
     micro_batch: int = runtime(16, ge=1, description="Packed rows that a worker takes at once")
     row_tokens: int | None = runtime(
-        None, ge=8, description="Width of a packed row, in tokens; by default twice the longest example, in 64s"
+        None,
+        ge=8,
+        description="Width of a packed row (of each side, where there are two), in tokens; by default twice the "
+        "longest example, in 64s",
     )
     lora: Lora | None = Field(None, description="Train adapters of that shape instead of all weights")
 
@@ -55,27 +62,47 @@ def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
 def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
-    posttrain.check_inputs(recipe, name, coming, [config.model], config.data, ["train"])
+    posttrain.check_inputs(recipe, name, coming, [config.model], config.data, ["train"], posttrain.ANSWERING)
 
 
 def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Cross-entropy summed over the answers' tokens, and their number."""
-    logits_RLV = model(batch["tokens"], positions_BL=batch["positions"], segments_BL=batch["segments"])
+    logits_RLV = logits_of(model, batch)
     total = -masked_sum(token_log_probs(logits_RLV, batch["targets"]), batch["mask"])
     right = (logits_RLV.argmax(-1) == batch["targets"]) & batch["mask"]
     return total, batch["mask"].sum(), {"token_accuracy": right.sum()}
 
 
-def row_width(config: Config, examples: Sequence[Example], context: int) -> int:
+def row_width(config: Config, lengths: Sequence[int], context: int) -> int:
     """The width of packed rows: as configured, else twice the longest example in multiples of 64.
 
     Raises UserError where an example does not fit.
     """
-    longest = max(len(example.ids) for example in examples)
+    longest = max(lengths)
     width = config.row_tokens or min(context, -(-2 * longest // 64) * 64)
     if width < longest:
         raise UserError(f"row_tokens = {width}: an example has {longest} tokens: raise it")
     return width
+
+
+Make = Callable[[Sequence[Any], int], Step]  # a step of the examples of a global batch, and the position after it
+
+
+def _step(
+    context: Context,
+    rows: Sequence[Sequence[int]],
+    weight: int,
+    micro_batch: int,
+    position: int,
+    together: Callable[[Sequence[Sequence[int]], int], Batch],
+) -> Step:
+    """Packed rows cut by rank into micro-batches of equal height; ``together`` makes a batch of some of them."""
+    mine = context.share(len(rows))
+    most = -(-len(rows) // context.world)
+    turns = -(-most // micro_batch)
+    height = -(-most // turns)
+    parts = [mine[at * height : (at + 1) * height] for at in range(turns)]
+    return Step([together([rows[i] for i in part], height) for part in parts], float(weight), position)
 
 
 def global_step(
@@ -84,34 +111,61 @@ def global_step(
     """One step on a global batch: packed as a whole, then cut by rank into micro-batches of equal height."""
     rows = pack([len(example.ids) for example in examples], width)
     weight = sum(sum(example.mask[1:]) for example in examples)
-    mine = context.share(len(rows))
-    most = -(-len(rows) // context.world)
-    turns = -(-most // micro_batch)
-    height = -(-most // turns)
-    parts = [mine[at * height : (at + 1) * height] for at in range(turns)]
-    micro = [collate(examples, [rows[i] for i in part], width, pad, height) for part in parts]
-    return Step(micro, float(weight), position)
+    return _step(
+        context, rows, weight, micro_batch, position, lambda some, height: collate(examples, some, width, pad, height)
+    )
 
 
-def batches(
-    context: Context, config: Config, examples: Sequence[Example], width: int, pad: int, position: int
-) -> Iterator[Step]:
+def sided_step(
+    context: Context, examples: Sequence[Sided], widths: tuple[int, int], pad: int, micro_batch: int, position: int
+) -> Step:
+    """The same for examples of two sides."""
+    rows = pack_sides(examples, widths)
+    weight = sum(len(example.target) for example in examples)
+    return _step(
+        context,
+        rows,
+        weight,
+        micro_batch,
+        position,
+        lambda some, height: collate_sides(examples, some, widths, pad, height),
+    )
+
+
+def batches(context: Context, config: Config, examples: Sequence[Any], make: Make, position: int) -> Iterator[Step]:
     """The steps from a position on, for ever."""
     while True:
         indices = order(context.seed, context.name, position, config.batch, len(examples))
         position += config.batch
-        yield global_step(context, [examples[i] for i in indices], width, pad, config.micro_batch, position)
+        yield make([examples[i] for i in indices], position)
+
+
+def _examples(context: Context, begin: posttrain.Start) -> tuple[Sequence[Any], int, Make]:
+    """The examples, how many were too long, and what makes a step of some; for decoders and encoder–decoders."""
+    config: Config = context.config
+    longest, pad, micro = begin.architecture.context, chat.token_id(begin.tokenizer, chat.PAD), config.micro_batch
+    chats = map(messages_of, posttrain.data_rows(context.recipe, context.name, config.data, "train"))
+    if begin.architecture.kind == "decoder":
+        examples, longer = encode_examples(begin.tokenizer, chats, longest)
+        width = row_width(config, [len(example.ids) for example in examples], longest)
+        context.log("%d examples, %d longer than the context left out, rows of %d tokens", len(examples), longer, width)
+        return examples, longer, lambda some, position: global_step(context, some, width, pad, micro, position)
+    sided, longer = encode_sides(begin.tokenizer, chats, longest)
+    sides = zip(*sided, strict=True)
+    read, said = (row_width(config, [len(ids) for ids in side], longest) for side in sides)
+    context.log("%d examples, %d longer than the context left out, rows of %d and %d", len(sided), longer, read, said)
+    return sided, longer, lambda some, position: sided_step(context, some, (read, said), pad, micro, position)
 
 
 def _model(context: Context, config: Config, begin: posttrain.Start) -> nn.Module:
     adapters = config.lora
     if adapters is None:
-        return posttrain.filled(context, begin.decoder, config, begin.state)
+        return posttrain.filled(context, begin.model, config, begin.state)
 
     def fill(model: nn.Module) -> None:
         parallel.load_full(model, lora.with_adapters(begin.state, model, context.seed))
 
-    return parallel.build(context, lambda: lora.add_adapters(begin.decoder(), adapters), config, fill)
+    return parallel.build(context, lambda: lora.add_adapters(begin.model(), adapters), config, fill)
 
 
 def run(context: Context) -> None:
@@ -121,14 +175,9 @@ def run(context: Context) -> None:
         return
     config: Config = context.config
     begin = posttrain.start(context, config.model)
-    rows = posttrain.data_rows(context.recipe, context.name, config.data, "train")
-    examples, longer = encode_examples(begin.tokenizer, map(messages_of, rows), begin.architecture.context)
-    width, pad = row_width(config, examples, begin.architecture.context), chat.token_id(begin.tokenizer, chat.PAD)
-    context.log("%d examples, %d longer than the context left out, rows of %d tokens", len(examples), longer, width)
+    examples, longer, make = _examples(context, begin)
     model = _model(context, config, begin)
-    result = fit(
-        context, model, lambda position: batches(context, config, examples, width, pad, position), loss, config
-    )
+    result = fit(context, model, lambda position: batches(context, config, examples, make, position), loss, config)
     _publish(context, attempt, model, begin, result, {"examples": len(examples), "longer": longer})
 
 

@@ -31,6 +31,7 @@ class View:
     bias: Tensor | None = None  # (B or 1, H, L, M), added to the scores (relative positions)
     cache: KVCache | None = None
     visible: int = 0  # slots of the cache that are looked at
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of a memory, by layer, once computed
     spread: Spread | None = None  # where other processes hold the other tokens of the rows
 
 
@@ -115,12 +116,18 @@ class Attention(nn.Module):
         x_BLHE = x_BLD.view(x_BLD.shape[0], x_BLD.shape[1], -1, self.head_width)
         return (x_BLHE if norm is None else norm(x_BLHE)).transpose(1, 2)
 
+    def _keys(self, source_BMD: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        if view.kept is not None and self.layer in view.kept:
+            return view.kept[self.layer]
+        found = self._heads(self.k_proj(source_BMD), self.k_norm), self._heads(self.v_proj(source_BMD), None)
+        if view.kept is not None:
+            view.kept[self.layer] = found
+        return found
+
     def forward(self, x_BLD: Tensor, view: View, memory_BMD: Tensor | None = None) -> Tensor:
         """Mix the rows' tokens, or those of ``memory``."""
-        source = x_BLD if memory_BMD is None else memory_BMD
         q_BHLE = self._heads(self.q_proj(x_BLD), self.q_norm)
-        k_BKLE = self._heads(self.k_proj(source), self.k_norm)
-        v_BKLE = self._heads(self.v_proj(source), None)
+        k_BKLE, v_BKLE = self._keys(x_BLD if memory_BMD is None else memory_BMD, view)
         if view.turn is not None and memory_BMD is None:
             q_BHLE, k_BKLE = rotate(q_BHLE, *view.turn), rotate(k_BKLE, *view.turn)
         if view.cache is not None:

@@ -1,4 +1,4 @@
-"""A static key–value cache: memory is taken once, shapes stay few."""
+"""What is kept while tokens are generated: a static key–value cache; memory is taken once, shapes stay few."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.config = config
         shape = (batch, config.key_heads, length, config.head_width)
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
@@ -51,3 +52,34 @@ class KVCache:
         self.keys[layer][:, :, self.filled : end] = key_BKLE
         self.values[layer][:, :, self.filled : end] = value_BKLE
         return self.keys[layer][:, :, :visible], self.values[layer][:, :, :visible]
+
+    def widened(self, samples: int, slots: int) -> KVCache:
+        """A cache of ``slots`` with each of the filled rows ``samples`` times."""
+        first, filled = self.keys[0], self.filled
+        wide = KVCache(self.config, first.shape[0] * samples, slots, first.device, first.dtype)
+        for old, new in zip([*self.keys, *self.values], [*wide.keys, *wide.values], strict=True):
+            new[:, :, :filled] = old[:, :, :filled].repeat_interleave(samples, 0)
+        wide.segments_BM[:, :filled] = self.segments_BM[:, :filled].repeat_interleave(samples, 0)
+        wide.filled = filled
+        return wide
+
+
+class AnswerCache:
+    """What an encoder–decoder keeps while it answers: what it read, with each block's keys and values of that, and
+    the keys and values of the answer so far (``own``)."""
+
+    def __init__(self, own: KVCache) -> None:
+        self.own = own
+        self.memory_BMD: Tensor | None = None  # set by the first call
+        self.segments_BM: Tensor | None = None
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # by layer
+
+    def widened(self, samples: int, slots: int) -> AnswerCache:
+        """The same with ``samples`` answers to each row, of at most ``slots`` tokens."""
+        wide = AnswerCache(self.own.widened(samples, slots))
+        if self.memory_BMD is not None and self.segments_BM is not None:
+            wide.memory_BMD = self.memory_BMD.repeat_interleave(samples, 0)
+            wide.segments_BM = self.segments_BM.repeat_interleave(samples, 0)
+        for layer, (keys, values) in self.kept.items():
+            wide.kept[layer] = keys.repeat_interleave(samples, 0), values.repeat_interleave(samples, 0)
+        return wide

@@ -102,20 +102,33 @@ class Decoder(Tied):
         return view
 
 
-def draw(name: str, shape: torch.Size, layers: int, seed: int) -> Tensor:
+def draw(name: str, shape: torch.Size, layers: int, seed: int, deviation: float | None = None) -> Tensor:
     """The initial value of the parameter ``name``, a pure function of (seed, name, shape), in fp32.
 
-    Norms are 1, biases 0, all else normal with deviation 0.02, outputs of blocks scaled by
-    1/√(2 layers) (GPT-2's scheme).
+    Norms are 1, biases 0, all else normal: of ``deviation`` where one is given, else of 0.02, outputs of blocks
+    scaled by 1/√(2 layers) (GPT-2's scheme).
     """
     if len(shape) < 2:
         return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    deviation = 0.02
-    if name.endswith(("o_proj.weight", "down_proj.weight")):
-        deviation /= math.sqrt(2 * layers)
+    if deviation is None:
+        deviation = 0.02
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            deviation /= math.sqrt(2 * layers)
     return torch.randn(shape, generator=generator) * deviation
+
+
+def _deviation(name: str, config: ModelConfig) -> float:
+    """The deviation of an encoder–decoder's first weights, as T5 has them: what its attention without a scale and
+    its scaled head are made for (mesh-tensorflow's layers; from 0.02 throughout it learns several times slower)."""
+    inputs = {
+        "embed_tokens": 1,
+        "q_proj": config.width * config.head_width,
+        "o_proj": config.heads * config.head_width,
+        "down_proj": config.inner,
+    }
+    return float(inputs.get(name.rsplit(".", 2)[-2], config.width) ** -0.5)
 
 
 def init_weights(model: nn.Module, seed: int) -> None:
@@ -123,5 +136,8 @@ def init_weights(model: nn.Module, seed: int) -> None:
     from training.parallel import put_full
 
     layers = blocks_of(model)
+    config = getattr(model, "config", None)
+    sided = config if config is not None and config.kind == "encoder_decoder" else None
     for name, parameter in model.named_parameters():
-        put_full(parameter, draw(name, parameter.shape, max(layers, 1), seed))
+        deviation = _deviation(name, sided) if sided else None
+        put_full(parameter, draw(name, parameter.shape, max(layers, 1), seed, deviation))

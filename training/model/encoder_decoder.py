@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from training.model.attention import View, exact_mask
 from training.model.block import Block
+from training.model.cache import AnswerCache
 from training.model.config import ModelConfig
 from training.model.norms import norm_of
 from training.model.positions import buckets
@@ -32,16 +33,25 @@ class Stack(nn.Module):
         segments_BL: Tensor,
         memory_BMD: Tensor | None = None,
         memory_segments_BM: Tensor | None = None,
+        cache: AnswerCache | None = None,
     ) -> Tensor:
         """The normed stream after all blocks; tokens see those of their own segment, there and in ``memory``."""
-        places = torch.arange(x_BLD.shape[1], device=x_BLD.device)
-        mask = exact_mask(places, places, segments_BL, segments_BL, causal=self.answers)
-        near_LM = buckets(places[None, :] - places[:, None], self.config, both_ways=not self.answers)
-        view = View(mask=mask, bias=self.relative(near_LM).permute(2, 0, 1)[None])
+        start = cache.own.filled if cache is not None else 0
+        places = torch.arange(start, start + x_BLD.shape[1], device=x_BLD.device)
+        slots, seen_BM = places, segments_BL
+        view = View()
+        if cache is not None:
+            view.cache, view.visible = cache.own, cache.own.begin(segments_BL)
+            slots = torch.arange(view.visible, device=x_BLD.device)
+            seen_BM = cache.own.segments_BM[:, : view.visible]
+        view.mask = exact_mask(places, slots, segments_BL, seen_BM, causal=self.answers)
+        near_LM = buckets(slots[None, :] - places[:, None], self.config, both_ways=not self.answers)
+        view.bias = self.relative(near_LM).permute(2, 0, 1)[None]
         memory_view = None
         if memory_BMD is not None and memory_segments_BM is not None:
             sources = torch.arange(memory_BMD.shape[1], device=x_BLD.device)
             memory_view = View(mask=exact_mask(places, sources, segments_BL, memory_segments_BM, causal=False))
+            memory_view.kept = cache.kept if cache is not None else None
         x_BLD = self.drop(x_BLD)
         for block in self.layers:
             x_BLD = block(x_BLD, view, memory_BMD, memory_view)
@@ -62,20 +72,37 @@ class EncoderDecoder(Tied):
 
     def forward(
         self,
-        tokens_BM: Tensor,
+        tokens_BM: Tensor | None,
         answers_BL: Tensor,
         segments_BM: Tensor | None = None,
         answer_segments_BL: Tensor | None = None,
+        cache: AnswerCache | None = None,
     ) -> Tensor:
         """Logits (B, L, V) of the token after each of ``answers``, which begin with the padding token.
 
         ``segments`` (int): tokens see those of their own segment only, answers also those they read; 0 is padding.
+        ``cache``: after the first call with it rows need not be given again, and ``answers`` go on from earlier calls'.
         """
-        segments_BM = torch.ones_like(tokens_BM) if segments_BM is None else segments_BM
         answer_segments_BL = torch.ones_like(answers_BL) if answer_segments_BL is None else answer_segments_BL
-        memory_BMD = self.encoder(self.embed_tokens(tokens_BM), segments_BM)
-        x_BLD = self.decoder(self.embed_tokens(answers_BL), answer_segments_BL, memory_BMD, segments_BM)
+        memory_BMD, segments_BM = self._read(tokens_BM, segments_BM, cache)
+        x_BLD = self.decoder(self.embed_tokens(answers_BL), answer_segments_BL, memory_BMD, segments_BM, cache)
+        if cache is not None:
+            cache.own.filled += answers_BL.shape[1]
         if self.config.tied:  # T5 1.0 keeps the embedding's scale apart from the head's
             x_BLD = x_BLD * self.config.width**-0.5
         out: Tensor = self.lm_head(x_BLD)
         return out
+
+    def _read(
+        self, tokens_BM: Tensor | None, segments_BM: Tensor | None, cache: AnswerCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the encoder makes of rows, or made of them in an earlier call; with the segments."""
+        if cache is not None and cache.memory_BMD is not None and cache.segments_BM is not None:
+            return cache.memory_BMD, cache.segments_BM
+        if tokens_BM is None:
+            raise ValueError("there are no rows to read, and none were read before")
+        segments_BM = torch.ones_like(tokens_BM) if segments_BM is None else segments_BM
+        memory_BMD = self.encoder(self.embed_tokens(tokens_BM), segments_BM)
+        if cache is not None:
+            cache.memory_BMD, cache.segments_BM = memory_BMD, segments_BM
+        return memory_BMD, segments_BM

@@ -123,7 +123,7 @@ def test_an_encoder_decoder_trains_and_transformers_loads_it(tmp_path):
     pretrain.check(recipe, "pretrain")
     pretrain.run(Context.single(recipe, "pretrain"))
     rows = [json.loads(line) for line in (tmp_path / "pretrain" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[0]["loss"] == pytest.approx(np.log(WORDS.get_vocab_size()), abs=0.3)
+    assert rows[0]["loss"] == pytest.approx(np.log(WORDS.get_vocab_size()), abs=1)
     assert rows[-1]["validation_loss"] < rows[0]["loss"] - 1
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(f"{recipe.root}/pretrain/export")
     assert type(theirs).__name__ == "T5ForConditionalGeneration"

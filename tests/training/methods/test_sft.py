@@ -152,4 +152,4 @@ def test_missing_inputs_are_named(root):
         sft.check(root(sft={"model": "nothing_here"}), "sft")
     with pytest.raises(UserError, match="absent"):
         sft.check(root(sft={"data": "absent.jsonl"}), "sft")
-    sft.check(root(sft={"model": "nothing_here"}), "sft", {"nothing_here"})
+    sft.check(root(other={"step": "pretrain"}, sft={"model": "other"}), "sft", {"other"})

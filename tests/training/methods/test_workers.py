@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import distributed as dist
 
+from tests.training.conftest import publish_model
 from tests.training.tools import start_ranks
 from training import huggingface, train
 from training.context import Context
+from training.model.config import ModelConfig
 
+READER = ModelConfig(kind="encoder_decoder", layers=1, width=32, heads=2, context=64)
 STEPS = {
     "sft": {"batch": 7, "learning_rate": 3e-3},
     "adapted": {"step": "sft", "batch": 6, "learning_rate": 3e-3, "lora": {"rank": 2}},
+    "sided": {"step": "sft", "model": "reader", "batch": 7, "learning_rate": 3e-3},
     "reward": {"model": "pretrain", "batch": 5, "micro_batch": 2},
     "dpo": {"model": "pretrain", "batch": 5, "micro_batch": 2, "likelihood": 0.1},
     "grpo": {
@@ -52,9 +56,10 @@ def metrics(root, name):
 
 
 @pytest.fixture
-def both(root, tmp_path):
+def both(root, tmp_path, small_tokenizer):
     """The roots of the same steps run by one process and by two."""
-    recipe = root(**STEPS)
+    recipe = root(reader={"step": "pretrain"}, **STEPS)
+    publish_model(recipe, "reader", READER, small_tokenizer)
     other = tmp_path / "two"
     shutil.copytree(recipe.root, other, ignore=shutil.ignore_patterns("two"))
     train.run_steps(recipe, list(STEPS), Context.single)
