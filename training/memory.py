@@ -92,13 +92,17 @@ def activations(config: Pretrain, vocabulary: int, length: int, index: int = 0, 
                 return F.cross_entropy(made.flatten(0, 1).float(), tokens.flatten(), reduction="sum")
 
         with tracker:
-            made = [forward() for _ in range(begun)]
-            made[0].backward(torch.ones_like(made[0]))
-    found = next(iter(tracker.get_tracker_snapshot("peak").values()))
-    sent = (
-        0 if stage.first else begun * tokens.numel() * config.model.width * 4
-    )  # what arrived is no activation of ours
-    return sent + int(sum(size for kind, size in found.items() if str(kind).endswith((".ACT", ".TEMP"))))
+            made = forward()
+            kept = _bytes(tracker.get_tracker_snapshot("current"))
+            made.backward(torch.ones_like(made))
+    sent = 0 if stage.first else tokens.numel() * config.model.width * 4  # what arrived is no activation of ours
+    return _bytes(tracker.get_tracker_snapshot("peak")) + (begun - 1) * kept + begun * sent
+
+
+def _bytes(found: dict[Any, dict[Any, int]]) -> int:
+    """Activations and what is needed for a moment, of a tracker's snapshot of one device."""
+    kinds = next(iter(found.values()))
+    return sum(size for kind, size in kinds.items() if str(kind).endswith((".ACT", ".TEMP")))
 
 
 def _stage(config: Pretrain, vocabulary: int, index: int) -> tuple[Decoder, Stage]:

@@ -98,6 +98,7 @@ def logits(context: Context, model: nn.Module, batch: Batch) -> Tensor | None:
     into = None if stage.first else _empty(context, stage, batch)
     stage.arrived = stage.swap(None, None, into, stage.index - 1)
     made = logits_of(model, batch)
+    stage.arrived = None
     if stage.last:
         return made
     stage.swap(made.to(stage.dtype), stage.index + 1, None, None)

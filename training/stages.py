@@ -16,6 +16,7 @@ from torch import distributed as dist
 
 from training.model.block import Block
 from training.model.config import ModelConfig
+from training.optimizers import local
 
 if TYPE_CHECKING:
     from training.model.decoder import Decoder
@@ -165,9 +166,9 @@ def sum_tied(model: nn.Module, stage: Stage) -> None:
         return
     gradient = model.get_parameter(_TIED).grad
     assert gradient is not None
-    own: Tensor = getattr(gradient, "_local_tensor", gradient)
-    other = stage.count - 1 - stage.index
-    theirs = stage.swap(own.contiguous(), other, torch.empty_like(own), other)
-    stage.settle()
-    assert theirs is not None
-    own.add_(theirs)
+    with torch.no_grad():
+        own, other = local(gradient), stage.count - 1 - stage.index
+        theirs = stage.swap(own.contiguous(), other, torch.empty_like(own), other)
+        stage.settle()
+        assert theirs is not None
+        own.add_(theirs)
