@@ -13,7 +13,6 @@ Both sides take turns; the fastest runs count. Floor: 5 times as fast.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dedup_corpus import STAGE, jsonl, plan, publish
-from dedup_scale import used
 
 from dataeng import stage
 from dataeng.cli import UserError, run
@@ -33,19 +31,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 WORKERS, FLOOR = 2, 5.0
 
 
-def ours(engine, tables: dict, out: Path) -> tuple[float, float, int]:
-    """Seconds of the step, those of CPU time, and the documents kept."""
+def ours(engine, tables: dict, out: Path) -> tuple[float, int]:
+    """Seconds of the step, and the documents kept."""
     from spark_jobs import dedup
 
     shutil.rmtree(out, ignore_errors=True)
-    begun, cpu = time.monotonic(), used(os.getpid())[1]
+    begun = time.monotonic()
     manifest = dedup.step(engine, Recipe("dedup_speed.toml", str(out), 0, tables))
-    return time.monotonic() - begun, used(os.getpid())[1] - cpu, manifest.counts["kept"]
+    return time.monotonic() - begun, manifest.counts["kept"]
 
 
-def peers(interpreter: str, documents: Path, out: Path) -> tuple[float, float, int]:
-    """Seconds of the four stages, those of CPU time, and the documents kept."""
-    before = os.times()
+def peers(interpreter: str, documents: Path, out: Path) -> tuple[float, int]:
+    """Seconds of the four stages, and the documents kept."""
     shutil.rmtree(out, ignore_errors=True)
     script = REPOSITORY / "benchmarks/peers/datatrove_dedup.py"
     done = subprocess.run(
@@ -54,9 +51,7 @@ def peers(interpreter: str, documents: Path, out: Path) -> tuple[float, float, i
     if done.returncode:
         raise UserError(f"{interpreter}: datatrove failed: {done.stderr.strip().splitlines()[-1]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return sum(found["seconds"].values()), cpu, found["kept"]
+    return sum(found["seconds"].values()), found["kept"]
 
 
 def compare(interpreter: str, folder: Path, runs: int, out: Path) -> bool:
@@ -76,11 +71,11 @@ def compare(interpreter: str, folder: Path, runs: int, out: Path) -> bool:
     print(f"  not counted: start of the session {start:.1f} s, first run in it {first:.1f} s", flush=True)
     best = {"millrace": float("inf"), "datatrove": float("inf")}
     for number in range(runs):
-        for name, (seconds, cpu, kept) in (
+        for name, (seconds, kept) in (
             ("millrace", ours(engine, tables, out / "run")),
             ("datatrove", peers(interpreter, out / "jsonl", out / "peer")),
         ):
-            print(f"  run {number + 1}: {name:10s} {seconds:7.1f} s ({cpu:.1f} s of CPU)   {kept:,} kept", flush=True)
+            print(f"  run {number + 1}: {name:10s} {seconds:7.1f} s   {kept:,} kept", flush=True)
             best[name] = min(best[name], seconds)
     engine.stop()
     ratio = best["datatrove"] / best["millrace"]
