@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.order import Interval, Mixture, permute, rank_share, sample_of
+from training.data.order import Interval, Mixture, in_order, permute, rank_share, sample_of
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**63))
@@ -29,6 +29,47 @@ def test_each_epoch_is_a_permutation_of_whole_windows(size, window, epoch, seed)
     for start in range(0, whole, window):  # neighbours stay together, and the incomplete window comes last
         assert len({index // window for index in order[start : start + window]}) == 1
     assert all(index >= whole for index in order[whole:])
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_in_order_each_epoch_goes_through_the_windows_as_published(size, window, epoch, seed):
+    order = [sample_of(seed, "web", epoch * size + k, size, window, in_order=True) for k in range(size)]
+    assert sorted(order) == list(range(size))
+    assert [index // window for index in order] == [k // window for k in range(size)]
+    assert [sample_of(seed, "web", k, size, 1, in_order=True) for k in range(size)] == list(range(size))
+
+
+def test_in_order_samples_of_a_window_are_mixed_anew_in_each_epoch():
+    """No order of a window's samples is kept, and what one window does the next does not."""
+    epochs = [[sample_of(0, "web", e * 200 + k, 200, 20, in_order=True) for k in range(200)] for e in (0, 1)]
+    assert epochs[0] != epochs[1]
+    inside = {tuple(index % 20 for index in epochs[0][at : at + 20]) for at in range(0, 200, 20)}
+    assert len(inside) == 10
+    assert tuple(range(20)) not in inside
+
+
+@pytest.mark.parametrize(
+    ("order", "window", "chosen"),
+    [
+        ("permuted", 999, []),
+        ("as_published", 39, ["code", "one", "web"]),
+        ("as_published", 1, ["code", "one", "web"]),
+        ({"web": "as_published", "code": "permuted"}, 300, ["web"]),
+        ({}, 999, []),
+        ("as_published", 40, "window = 40: the 40 samples of 'code' are one window"),
+        ({"web": "as_published"}, 512, "window = 512: the 400 samples of 'web' are one window"),
+        ({"wob": "as_published"}, 1, "order: no sample of a source 'wob' is drawn; those drawn: code, one, web"),
+        ({"wob": "permuted"}, 1, "order: no sample of a source 'wob'"),
+    ],
+)
+def test_which_sources_come_as_published_and_what_makes_no_sense(order, window, chosen):
+    sizes = {"web": 400, "code": 40, "one": 1}
+    if isinstance(chosen, list):
+        assert in_order(order, sizes, window) == frozenset(chosen)
+        return
+    with pytest.raises(ValueError, match=f"^{chosen}"):
+        in_order(order, sizes, window)
 
 
 def test_epochs_differ():

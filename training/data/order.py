@@ -51,20 +51,41 @@ def permute(indices: np.ndarray | int, size: int, key: int) -> np.ndarray:
     return x.astype(np.int64)
 
 
-def sample_of(seed: int, source: str, ordinal: int, size: int, window: int) -> int:
+def sample_of(seed: int, source: str, ordinal: int, size: int, window: int, in_order: bool = False) -> int:
     """The sample that a source of ``size`` samples gives as its ``ordinal``-th, over all epochs.
 
-    Each epoch is another permutation: of windows of neighbouring samples, and inside each of them.
-    The incomplete last window comes last.
+    Each epoch is another permutation: of windows of neighbouring samples, and inside each of them. With ``in_order``
+    windows come as they were published, and only samples inside each are permuted: no sample stands ``window`` places
+    from its own or more. The incomplete last window comes last.
     """
     epoch, k = divmod(ordinal, size)
     whole = size // window
     if k < whole * window:
-        place = int(permute(k // window, whole, key_of(seed, source, epoch, "windows"))[0])
-        width = window
+        number, width = k // window, window
+        place = number if in_order else int(permute(number, whole, key_of(seed, source, epoch, "windows"))[0])
     else:
         place, width = whole, size - whole * window
     return place * window + int(permute(k % window, width, key_of(seed, source, epoch, place))[0])
+
+
+def in_order(order: str | Mapping[str, str], sizes: Mapping[str, int], window: int) -> frozenset[str]:
+    """The sources whose windows come as published, by ``order`` (`permuted` or `as_published`) of all or by source.
+
+    ``sizes`` has the samples of each source that is drawn. Raises ValueError, the key first, for an order of a source
+    that is not, and for one that the shuffling inside windows takes away again.
+    """
+    named = order if isinstance(order, Mapping) else dict.fromkeys(sizes, order)
+    if unknown := sorted(named.keys() - sizes.keys()):
+        raise ValueError(
+            f"order: no sample of a source {unknown[0]!r} is drawn; those drawn: {', '.join(sorted(sizes))}"
+        )
+    chosen = frozenset(source for source, how in named.items() if how == "as_published")
+    if small := sorted(source for source in chosen if 1 < sizes[source] <= window):
+        raise ValueError(
+            f"window = {window}: the {sizes[small[0]]} samples of {small[0]!r} are one window, in which they are "
+            'shuffled, and order = "as_published" does nothing: lower it (1: exactly as published)'
+        )
+    return chosen
 
 
 @dataclass(frozen=True)

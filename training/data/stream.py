@@ -32,11 +32,13 @@ class Plan:
     batch: ByStep
     rank: int
     world: int
+    in_order: frozenset[str] = frozenset()  # sources whose windows come as they were published
 
     def where(self, g: int) -> tuple[str, int]:
         """The source of global sample g, and the sample's index there."""
         name, ordinal = self.mixture.at(g)
-        return name, sample_of(self.seed, name, ordinal, self.streams[name].source.samples, self.window)
+        size, in_order = self.streams[name].source.samples, name in self.in_order
+        return name, sample_of(self.seed, name, ordinal, size, self.window, in_order)
 
     def share(self, step: int) -> range:
         """The global samples of this rank in a step."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dataeng import stage
 from dataeng.cli import UserError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("millrace")
-Order = Literal["permuted", "as_published"]
 
 
 class Interval(BaseModel):
@@ -78,7 +77,7 @@ class Config(TrainerConfig):
     mixture: list[Interval] = Field(
         [], description="Sources by weight; by default each source in proportion to its size"
     )
-    order: Order | dict[str, Order] = Field(
+    order: str | dict[str, str] = Field(
         "permuted", description="The order of windows, of all sources or by source: permuted, or as_published"
     )
     validation_samples: int = runtime(128, ge=1, description="Samples of the split `validation` that are looked at")
@@ -90,6 +89,14 @@ class Config(TrainerConfig):
         if isinstance(values, dict) and isinstance(values.get("model"), str):
             return {key: value for key, value in values.items() if key != "model"} | {"start": values["model"]}
         return values
+
+    @field_validator("order")
+    @classmethod
+    def _order(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for how in value.values() if isinstance(value, dict) else [value]:
+            if how not in ("permuted", "as_published"):
+                raise ValueError(f"{how!r}: must be permuted or as_published")
+        return value
 
     @model_validator(mode="after")
     def _has_one_shape(self) -> Config:

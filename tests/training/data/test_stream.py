@@ -6,11 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataeng.cli import UserError
 from dataeng.recipe import Recipe
 from dataeng.tokens.shards import Shard, Source, Stream
+from tests.training.tools import publish_tokens, recipe_at
 from training.context import Context
 from training.data import stream
 from training.data.order import ByStep, Interval, Mixture
+from training.methods import pretrain
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
@@ -35,7 +38,7 @@ def streams(tmp_path_factory):
     return made
 
 
-def taken(streams, mixture, batch, rows, world, micro, position, steps):
+def taken(streams, mixture, batch, rows, world, micro, position, steps, in_order=frozenset()):
     """For each step: its position, and the samples of all ranks in their order, as the trainer is given them."""
     every = []
     for rank in range(world):
@@ -47,7 +50,7 @@ def taken(streams, mixture, batch, rows, world, micro, position, steps):
             world,
             feed=lambda read, keys: map(read, keys),
         )
-        plan = stream.Plan(streams, mixture, 7, 4, SAMPLE, batch, rank, world)
+        plan = stream.Plan(streams, mixture, 7, 4, SAMPLE, batch, rank, world, in_order)
         cut = stream.Rows(SAMPLE, micro, None)
         every.append(list(stream.batches(context, plan, cut, rows, position, batch.step(position) + steps)))
     found = []
@@ -75,27 +78,31 @@ RUNS = st.lists(
     change=st.integers(1, 60),
     weights=st.fixed_dictionaries({name: st.floats(0, 9) for name in SIZES}).filter(lambda w: sum(w.values()) > 0),
     runs=RUNS,
+    in_order=st.frozensets(st.sampled_from(sorted(SIZES))),
 )
 @settings(max_examples=60)
 def test_kills_and_changed_worker_counts_leave_the_stream_of_samples_as_it_is(
-    streams, first, ramp, change, weights, runs
+    streams, first, ramp, change, weights, runs, in_order
 ):
     """``runs``: workers, micro-batch, steps until the kill, steps since the last checkpoint then."""
     batch, rows = ByStep([(0, first), *sorted(ramp)]), ByStep([(0, 8), (5, 16)])
     mixture = Mixture([Interval(0, {"web": 2, "books": 1}), Interval(change, weights)])
-    whole = taken(streams, mixture, batch, rows, 1, 2, 0, MOST)
+    whole = taken(streams, mixture, batch, rows, 1, 2, 0, MOST, in_order)
     assert [position for position, _ in whole] == [batch.position(step + 1) for step in range(MOST)]
     done = 0
     for world, micro, steps, lost in [*runs, (1, 1, MOST, 0)]:
-        some = taken(streams, mixture, batch, rows, world, micro, batch.position(done), min(steps, MOST - done))
+        end = min(steps, MOST - done)
+        some = taken(streams, mixture, batch, rows, world, micro, batch.position(done), end, in_order)
         assert some == whole[done : done + len(some)]
         done = max(0, done + len(some) - (lost if done + len(some) < MOST else 0))
         if done == MOST:
             break
     seen = [sample for _, samples in whole for sample in samples]
     for g, sample in enumerate(seen):
-        name, _ = mixture.at(g)
+        name, ordinal = mixture.at(g)
         assert BASE[name] <= sample < BASE[name] + SIZES[name]
+        if name in in_order:  # windows of 4 samples come one after another, in every epoch
+            assert (sample - BASE[name]) // 4 == ordinal % SIZES[name] // 4
 
 
 def test_an_epoch_has_each_sample_once(streams):
@@ -144,3 +151,20 @@ def test_a_documents_logits_are_those_of_it_alone():
         torch.testing.assert_close(together[at : at + len(text)], model(text[None])[0], atol=1e-5, rtol=1e-4)
         at += len(text) + 1
     assert (together[5:12] - model(batch["tokens"])[0, 5:12]).abs().max() > 1e-3, "plain rows see what came before"
+
+
+def test_a_run_takes_windows_as_published_where_its_recipe_says_so(tmp_path):
+    recipe = recipe_at(tmp_path, order={"web": "as_published"}, window=4)
+    publish_tokens(recipe, 60, ("code", "web"))
+    pretrain.check(recipe, "pretrain")  # the shards do not say that they have an order, which is let pass
+    plan = pretrain.plan_of(Context(recipe, "pretrain", recipe.step("pretrain")))
+    found = [plan.where(g) for g in range(60)]
+    assert plan.in_order == {"web"}
+    windows = [index // 4 for name, index in found if name == "web"]
+    assert windows == sorted(windows)
+    assert len(set(windows)) > 3
+    windows = [index // 4 for name, index in found if name == "code"]
+    assert windows != sorted(windows)
+    for wrong, says in (({"wob": "permuted"}, r"pretrain\.order: no sample of a source 'wob'"), ("up", "as_published")):
+        with pytest.raises(UserError, match=f"^test.toml: .*{says}"):
+            pretrain.check(recipe_at(tmp_path, order=wrong), "pretrain")
