@@ -35,8 +35,8 @@ WORDS, TOKENS = 1500, 50
 Texts = dict[str, str]
 
 
-def books(count: int) -> list[list[str]]:
-    """Documents of 1,500 words, as words."""
+def books(count: int, length: int = WORDS) -> list[list[str]]:
+    """Documents of so many words, as words."""
     path = Path(os.environ.get("DATA_DIR", "../shared/data"), "books", "books.jsonl.gz")
     if not path.exists():
         sys.exit(f"{path}: no books: set DATA_DIR")
@@ -44,7 +44,7 @@ def books(count: int) -> list[list[str]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             words = json.loads(line)["text"].split()
-            found += [words[k : k + WORDS] for k in range(0, len(words) - WORDS, WORDS)]
+            found += [words[k : k + length] for k in range(0, len(words) - length, length)]
             if len(found) >= count:
                 break
     return found[:count]
