@@ -14,8 +14,9 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from training import stages, tensor, weights
+from training import float8, stages, tensor, weights
 from training.context import Context
+from training.exchange import SumOfParts
 from training.model.block import Block
 from training.model.decoder import Decoder
 from training.model.tied import Tied
@@ -26,11 +27,12 @@ _PRODUCTS = (
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
     torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_mm.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 )
-_LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, "float8": torch.bfloat16}
 SMALL = 50_000_000  # parameters up to which a model is one unit, gathered once a step
 
 
@@ -61,6 +63,9 @@ def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Modul
                 stages.cut(module, context.blocks)
             if context.tensors > 1 and context.mesh is not None:
                 tensor.split(module, context.mesh["tensor"])
+    if settings.precision == "float8":
+        float8.check_device(f"{context.name}.precision", context.device)
+        float8.convert(model)
     for module in model.modules():
         if isinstance(module, Block):
             recompute(module, settings.recompute)
@@ -75,7 +80,7 @@ def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
     """FSDP over the dimension `shard`, copies of it over `replicate` (HSDP)."""
     assert context.mesh is not None
     mesh = context.mesh["replicate", "shard"] if context.mesh["replicate"].size() > 1 else context.mesh["shard"]
-    low = _LOW.get(settings.precision) if context.device.type == "cuda" else None
+    low = _LOW.get(settings.precision)
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
     if context.blocks is not None:
         context.blocks.open(low or torch.float32, context.device)
@@ -92,6 +97,9 @@ def _shard(model: nn.Module, context: Context, settings: TrainerConfig) -> None:
                 if isinstance(module, Block):
                     fully_shard(module, **more)
         fully_shard(part, **more)
+    if context.device.type == "cpu":
+        for unit in units(model):
+            unit.set_custom_reduce_scatter(SumOfParts())
 
 
 def recompute(block: nn.Module, mode: str) -> None:
@@ -154,7 +162,7 @@ def full_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def autocast(context: Context, settings: TrainerConfig) -> AbstractContextManager[Any]:
-    """Matrix products in bf16 or fp16 where the settings say so; weights and sums stay fp32."""
+    """Matrix products in bf16 or fp16 (and what float8 leaves in bf16) as set; weights and sums stay fp32."""
     if settings.precision == "fp32":
         return nullcontext()
     return torch.autocast(context.device.type, dtype=_LOW[settings.precision])

@@ -117,7 +117,7 @@ class Actors:
         self.policy.eval()
         with torch.no_grad(), parallel.gathered(self.policy), parallel.autocast(self.context, self.config):
             ids = [prompt.ids for prompt in prompts]
-            dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+            dtype = torch.bfloat16 if self.config.precision in ("bf16", "float8") else torch.float32
             found = generate(self.policy, self.architecture, ids, self.sampling, self.config.samples, keys, dtype)
             policy, values = self._scored(self.policy, found)
         with torch.no_grad(), parallel.gathered(self.reference), parallel.autocast(self.context, self.config):

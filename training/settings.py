@@ -80,8 +80,10 @@ class TrainerConfig(Table):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum (Jordan et al. 2024)")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's and LAMB's epsilon")
     clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "bf16", description="Of matrix products; weights and sums stay fp32, and fp16 scales the loss"
+    precision: Literal["fp32", "bf16", "fp16", "float8"] = Field(
+        "bf16",
+        description="Of matrix products; weights and sums stay fp32, fp16 scales the loss, float8 (torchao) is for "
+        "GPUs that have it",
     )
     mesh: Mesh = runtime(Mesh.model_validate({}), description="How the workers split the model and its batches")
     recompute: Literal["none", "selective", "full"] = runtime(

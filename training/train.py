@@ -86,8 +86,17 @@ def check(recipe: Recipe, names: Sequence[str], workers: Sequence[int] = ()) -> 
             config.mesh.shape(count, name)
         if recipe.kind(name) != "pretrain" and config.mesh.tensor * config.mesh.context * config.mesh.pipeline > 1:
             raise UserError(f"{recipe.path}: {name}.mesh: only pretraining splits tensors, rows or blocks over workers")
+        _check_precision(recipe, name)
         method(recipe, name).check(recipe, name, coming)
         coming.add(name)
+
+
+def _check_precision(recipe: Recipe, name: str) -> None:
+    config = recipe.need(name)
+    if config.precision == "float8":  # torch is imported for it alone
+        from training import float8
+
+        float8.check(recipe, name, config)
 
 
 def pending(recipe: Recipe, names: Sequence[str]) -> list[str]:

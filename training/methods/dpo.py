@@ -99,7 +99,7 @@ def _drawn(context: Context, drawn: Drawn, begin: posttrain.Start, model: nn.Mod
     config: Config = context.config
     rows = posttrain.data_rows(context.recipe, context.name, config.data, "train")[: drawn.prompts]
     prompts, longer = encode_prompts(begin.tokenizer, rows, begin.architecture.context - drawn.new_tokens)
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if config.precision in ("bf16", "float8") else torch.float32
     pairs = comparisons.draw(context, drawn, begin, model.eval(), prompts, dtype)
     return Pairs(*comparisons.split(context.name, pairs, config.held_back), longer)
 
