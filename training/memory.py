@@ -226,7 +226,8 @@ def report(recipe: Recipe) -> str:
     rows += [(f"state of {target.optimizer}", found.optimizer), ("gathered weights", found.gathered)]
     rows += [(f"activations of {target.micro_batch} rows of {length} tokens", found.activations)]
     rows += [("in all", found.total)]
-    lines = [f"{found.parameters:,} parameters, vocabulary {vocabulary:,}, on {config.gpus} GPUs; each of them:"]
+    whose = "them" if target.mesh.pipeline == 1 else "the fullest stage"
+    lines = [f"{found.parameters:,} parameters, vocabulary {vocabulary:,}, on {config.gpus} GPUs; each of {whose}:"]
     lines += [f"  {name:<44}{size / (1 << 20):>12,.1f} MiB" for name, size in rows]
     speed = config.gpus * config.mfu * config.peak_tflops * 1e12 / found.flops
     lines += [f"FLOPs a token: {found.flops:.4g} (causal), {found.flops_full:.4g} (12 × form)"]

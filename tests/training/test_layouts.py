@@ -39,7 +39,7 @@ FOUR = {
     "context-and-tensor": {"mesh": {"tensor": 2, "context": 2}},
     "context-and-shard": {"mesh": {"context": 2}, "packed": True},
     "tensor-muon": {"mesh": {"tensor": 2}, "optimizer": "muon"},
-    "pipeline-and-shard": {"mesh": {"pipeline": 2}, "packed": True},
+    "pipeline-and-shard": {"mesh": {"pipeline": 2}, "packed": True, "layers": 4, "by_block": True},
     "pipeline-and-tensor": {"mesh": {"pipeline": 2, "tensor": 2}},
     "pipeline-of-four": {"mesh": {"pipeline": 4}, "layers": 5, "packed": True},
     "pipeline-and-context": {"mesh": {"pipeline": 2, "context": 2}, "packed": True},
@@ -96,9 +96,11 @@ def losses(root, name, case):
 
 def _child(process, root, world, cases):
     torch.set_num_threads(1)
+    small = parallel.SMALL
     store = f"file://{root}/store-{world}"
     dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
     for name, case in cases.items():
+        parallel.SMALL = 0 if case.get("by_block") else small  # FSDP gathers each block on its own
         try:
             found = losses(root, name, case)
         except Exception as error:

@@ -351,7 +351,7 @@ def run(context: Context) -> None:
     context.log(
         "%.2fM parameters, %d workers, %s, %d steps of %d samples of %d tokens",
         shape.parameters(vocabulary) / 1e6,
-        context.world,
+        context.processes,
         config.precision,
         config.max_steps,
         config.batch,
