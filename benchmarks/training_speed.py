@@ -21,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import torch
+from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY, arguments, llama
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,12 +29,9 @@ from dataeng.recipe import Recipe
 from training import parallel, trainer
 from training.context import Context
 from training.methods import pretrain
-from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
-ROWS, LENGTH, VOCABULARY = 16, 256, 4096
-SHAPE = ModelConfig(layers=6, width=384, heads=6, kv_heads=6, ffn=1024, context=LENGTH, tied=True)
 STEPS, ROUNDS = 8, 5  # of a segment, the first two not counted; segments of each
 RATE = 1e-3
 Seconds = list[float]
@@ -103,21 +101,9 @@ def _decoder() -> nn.Module:
     return model
 
 
-def _llama() -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=SHAPE.width, num_hidden_layers=SHAPE.layers,
-        num_attention_heads=SHAPE.heads, num_key_value_heads=SHAPE.key_heads, intermediate_size=SHAPE.inner,
-        max_position_embeddings=LENGTH, tie_word_embeddings=True, use_cache=False,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return LlamaForCausalLM(config)
-
-
 def hugging_face(compiled: bool) -> Callable[[], Seconds]:
     """Hugging Face's Trainer on its own model of the same shape."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
 
     class Rows(torch.utils.data.IterableDataset):
         def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -134,14 +120,8 @@ def hugging_face(compiled: bool) -> Callable[[], Seconds]:
 
     def segment() -> Seconds:
         with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(
-                folder, per_device_train_batch_size=ROWS, max_steps=STEPS, bf16=True, use_cpu=True,
-                optim="adamw_torch_fused", learning_rate=RATE, weight_decay=0.1, max_grad_norm=1.0,
-                lr_scheduler_type="cosine", save_strategy="no", report_to=[], disable_tqdm=True,
-                torch_compile=compiled, logging_strategy="no",
-            )  # fmt: skip
             ends = Ends()
-            Trainer(_llama(), arguments, train_dataset=Rows(), callbacks=[ends]).train()
+            Trainer(llama(), arguments(folder, STEPS, RATE, compiled), train_dataset=Rows(), callbacks=[ends]).train()
             return [end - begin for begin, end in zip(ends.ends, ends.ends[1:], strict=False)]
 
     return segment
@@ -183,11 +163,11 @@ def contestants(compiled: bool) -> dict[str, Callable[[], Seconds]]:
     return found
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Measure in turns and print; 1 where a floor is missed."""
-    sys.path += [name for name in arguments if name != "compile"]
+    sys.path += [name for name in words if name != "compile"]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    compiled = "compile" in arguments
+    compiled = "compile" in words
     runs = contestants(compiled)
     times: dict[str, Seconds] = {name: [] for name in runs}
     for turn in range(ROUNDS + 1):
