@@ -31,14 +31,22 @@ def split(path: str) -> tuple[str, str]:
 
 @cache
 def _client(process: int = 0) -> Any:
-    """The boto3 client of this process; retries throttling and connection faults with back-off."""
+    """The boto3 client of this process; retries throttling and connection faults with back-off.
+
+    Bodies are not signed, over http too, unless the AWS configuration says so: the store compares a checksum that is,
+    readers the manifest's, and hashing them once more costs a training machine a second for each gigabyte.
+    """
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    settings = Config(retries={"mode": "adaptive", "max_attempts": 10}, max_pool_connections=32)
     try:
-        return boto3.Session().client("s3", config=settings)
+        session = botocore.session.get_session()
+        own = session.get_scoped_config().get("s3") or {}
+        signing = {} if "payload_signing_enabled" in own else {"payload_signing_enabled": False}
+        settings = Config(retries={"mode": "adaptive", "max_attempts": 10}, max_pool_connections=32, s3=signing)
+        return boto3.Session(botocore_session=session).client("s3", config=settings)
     except (BotoCoreError, ValueError) as error:  # a profile that is not there, half a key, an endpoint without http://
         raise UserError(f"s3: the AWS settings cannot be used: {error}") from None
 

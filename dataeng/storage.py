@@ -133,6 +133,23 @@ def upload(local: str | Path, path: str) -> None:
     os.replace(temporary, path)
 
 
+@contextmanager
+def write_stream(path: str) -> Iterator[IO[bytes]]:
+    """A stream to write a new file with, little of it in memory. An object is seen after the block or not at all.
+
+    A local file stands where it belongs from its first byte on, with what a block that raises had written.
+    """
+    if is_s3(path):
+        from dataeng import uploads
+
+        with uploads.stream(path) as sent:
+            yield cast(IO[bytes], sent)
+    else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            yield file
+
+
 def _write_temporary(path: str, data: bytes) -> str:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"

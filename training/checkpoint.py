@@ -59,8 +59,8 @@ class Checkpoints:
         state = _state(model, optimizer)
         attempt = self.context.broadcast(uuid.uuid4().hex)
         folder = storage.join(self.folder, f"{_STEP}{facts['step']:08d}")
-        files = HashedFiles(storage.join(folder, attempt))
-        writer = FileSystemWriter(files.folder, single_file_per_rank=True, thread_count=1)
+        files, local = HashedFiles(storage.join(folder, attempt)), not storage.is_s3(folder)
+        writer = FileSystemWriter(files.folder, single_file_per_rank=True, thread_count=1, sync_files=local)
         writer.fs = files
         group = {"process_group": self.group, "no_dist": self.group is None}
         saved = dcp.async_save(state, storage_writer=writer, async_stager=self.stager, **group)

@@ -1,6 +1,7 @@
 """Files of a checkpoint in any storage: hashed while they are written, verified while they are read.
 
-No file is held in memory. On S3 it passes through a temporary file, on a local disk it is where it belongs at once.
+No file is held in memory. What is written is hashed and sent as it comes, on S3 too; what is read from there passes
+through a temporary file, since torch wants to seek in it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Hashed(io.BufferedIOBase):
         return self.size
 
     def flush(self) -> None:
-        if not self.file.closed:
+        if not self.closed:
             self.file.flush()
 
     def fileno(self) -> int:
@@ -85,16 +86,10 @@ class HashedFiles(FileSystem):
             with open(self.verify(name), "rb") as source:
                 yield source  # type: ignore[misc]
             return
-        target = storage.join(self.folder, name)
-        local = Path(self.temporary.name, name) if storage.is_s3(target) else Path(target)
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with open(local, "wb") as file:
+        with storage.write_stream(storage.join(self.folder, name)) as file:
             stream = _Hashed(file)
             yield stream
         self.written[name] = Part(name, stream.size, stream.state.hexdigest())
-        if storage.is_s3(target):
-            storage.upload(local, target)
-            local.unlink()
 
     def verify(self, name: str) -> Path:
         """The file on a local disk once its bytes are those of the manifest; raises Damaged where they are not."""

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from dataeng import s3, storage
+from dataeng import s3, storage, uploads
 from dataeng.cli import UserError
 
 ROUNDS = 60
@@ -365,6 +365,27 @@ def test_a_folder_that_cannot_be_read_does_not_look_empty(tmp_path: Path, monkey
     with pytest.raises(PermissionError):
         storage.list_files(str(tmp_path))
     assert storage.list_files(str(tmp_path / "absent")) == []
+
+
+def _write_half(path: str, data: bytes) -> None:
+    with storage.write_stream(path) as stream:
+        stream.write(data)
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("size", [0, 1000, 5 << 20, (13 << 20) + 5])
+def test_a_written_stream_stands_whole_or_not_at_all(place: str, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", 5 << 20)
+    data, path = os.urandom(size), f"{place}/out/file"
+    with storage.write_stream(path) as stream:
+        for begin in range(0, size, 3 << 20):
+            assert stream.write(memoryview(data)[begin : begin + (3 << 20)]) == len(data[begin : begin + (3 << 20)])
+    assert storage.read_bytes(path) == data
+    if storage.is_s3(place):
+        with pytest.raises(RuntimeError):
+            _write_half(f"{place}/half", data)
+        assert [entry.path for entry in storage.list_files(place)] == [path]
+        assert not s3.client().list_multipart_uploads(Bucket="bucket").get("Uploads")
 
 
 def test_upload_and_parquet(place: str, tmp_path: Path) -> None:
