@@ -132,7 +132,7 @@ def kill_all(processes: Iterable[int]) -> None:
 
 
 def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(published, whole, repo, tmp_path):
-    """A worker, the raylet, the driver; then SIGTERM, and the rest with one worker."""
+    """A worker, the raylet and the driver of two; then SIGTERM where there is one worker; the rest with two again."""
     folder = root_of(published, tmp_path)
     process = start(repo, folder)
     wait_for(process, folder, lambda: newest(folder) >= 2 * EVERY)  # right after a save
@@ -156,22 +156,22 @@ def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(published, 
     process.kill()
     process.wait()
     kill_all(started)
-    before = newest(folder)
+    by_two = newest(folder)
     assert stage.read_manifest(str(folder / "root/pretrain")) is None
 
-    process = start(repo, folder)
-    wait_for(process, folder, lambda: len(resumptions(folder)) == 3 and newest(folder) > before)
-    assert resumptions(folder)[2] == before
+    process = start(repo, folder, "train.workers=1")
+    wait_for(process, folder, lambda: len(resumptions(folder)) == 3 and newest(folder) > by_two)
+    assert resumptions(folder)[2] == by_two
     process.terminate()
     assert process.wait() == 130, (folder / "log").read_text()[-3000:]
     before, text = newest(folder), (folder / "log").read_text()
     assert text.splitlines()[-1].startswith("error: train: stopped by SIGTERM")  # workers' last lines may be lost
     assert len(losses(folder)) == before < STEPS, "no step was taken that was not saved"
 
-    finished(start(repo, folder, "train.workers=1"), folder)
+    finished(start(repo, folder), folder)
     assert resumed_from(folder) == resumptions(folder)[3] == before
     mine = losses(folder)
-    assert mine[:before] == whole[:before], "through a worker's, the raylet's and the driver's death, bit for bit"
+    assert mine[:by_two] == whole[:by_two], "through a worker's, the raylet's and the driver's death, bit for bit"
     assert [row[:2] for row in mine] == [row[:2] for row in whole]
     # One worker sums in another order than two, and hundreds of steps amplify rounding (test_checkpoint compares
     # the losses of few steps): the run learns as the whole one did.
