@@ -171,14 +171,25 @@ class Attempt:
         raise Conflict(f"{path}: another run with other settings or inputs published meanwhile")
 
 
-def is_whole(folder: str, manifest: Manifest) -> bool:
-    """Whether every file that a manifest names is there with its size. Lists no more than the files' common folder."""
+def lacking(folder: str, manifest: Manifest) -> str | None:
+    """The first file that a manifest names and that is not there, or not with its size, and how; None where all are.
+
+    Lists no more than the files' common folder.
+    """
     named = {f.path: f.bytes for t in manifest.tables.values() for f in t.files}
     if not named:
-        return True
+        return None
     common = storage.join(folder, os.path.commonpath([os.path.dirname(path) for path in named]))
     listed = {entry.path: entry.size for entry in storage.list_files(common)}
-    return all(listed.get(storage.join(folder, path)) == size for path, size in named.items())
+    for path, size in named.items():
+        if (found := listed.get(whole := storage.join(folder, path))) != size:
+            return f"{whole}: is missing" if found is None else f"{whole}: has {found:,} bytes, not {size:,}"
+    return None
+
+
+def is_whole(folder: str, manifest: Manifest) -> bool:
+    """Whether every file that a manifest names is there with its size."""
+    return lacking(folder, manifest) is None
 
 
 def begin(recipe: Recipe, name: str, inputs: Sequence[dict[str, Any]]) -> Attempt | Manifest:

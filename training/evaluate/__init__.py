@@ -22,6 +22,7 @@ from dataeng.tokens.shards import Layout, open_split
 from training import huggingface, parallel, posttrain
 from training.context import Context
 from training.data import stream
+from training.data.check import check_shards, check_vocabulary
 from training.evaluate import answers
 from training.methods import pretrain
 from training.settings import TrainerConfig
@@ -96,7 +97,10 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     config: Config = recipe.step(name)
     posttrain.check_inputs(recipe, name, coming, config.models, config.tasks or [], ["test"], posttrain.ANSWERING)
     if config.tokens and config.tokens not in coming:
-        stage.need_manifest(recipe.root, config.tokens, name)
+        layout = check_shards(recipe.root, config.tokens, name)
+        for model in config.models or made(recipe, name):
+            if model not in coming:
+                check_vocabulary(recipe.root, layout, huggingface.export_of(recipe.root, model, name), name)
 
 
 def perplexity(context: Context, model: nn.Module, tokens: str) -> float | None:

@@ -16,6 +16,7 @@ from dataeng.tokens import chat
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
 from training import families
+from training.data.check import check_shards
 from training.model.config import ModelConfig
 from training.noise import Masking, SpanNoise
 from training.settings import TrainerConfig
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.context import Context
-    from training.data.stream import Plan, Rows
+    from training.data.plan import Plan
+    from training.data.stream import Rows
     from training.objectives import Noise
     from training.trainer import Batch, Step
 
@@ -216,13 +218,7 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
         families.check_export(config.model, where)
     if config.data in coming or (config.start and config.start in coming):
         return
-    folder, layout, _ = _layout(recipe, name)
-    entry = stage.stage_inputs(recipe.root, layout.tokenizer, name)[0]
-    if entry["hash"] != layout.tokenizer_hash:
-        raise UserError(
-            f"{name}: the shards in {folder} were made with another tokenizer than the one published now: "
-            "run `tokens` again"
-        )
+    folder, layout = stage.folder_of(recipe.root, config.data), check_shards(recipe.root, config.data, name)
     shape, _, begin = _architecture(recipe, name, layout.vocabulary)
     if begin:
         _check_start(recipe, name, begin, layout)
@@ -257,7 +253,7 @@ def plan_of(context: Context) -> Plan:
     """Which samples this rank takes, and where they stand."""
     from training.data.order import ByStep, Mixture
     from training.data.order import Interval as Weights
-    from training.data.stream import Plan
+    from training.data.plan import Plan
 
     config: Config = context.config
     folder, layout, details = _layout(context.recipe, context.name)
