@@ -15,7 +15,7 @@ import torch
 
 from dataeng.tokens import chat
 from training.data.order import ByStep
-from training.data.stream import Plan
+from training.data.plan import Plan
 from training.generate import noise_keys, uniforms
 from training.likelihood import IGNORED
 from training.noise import Masking, SpanNoise

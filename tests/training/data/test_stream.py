@@ -1,5 +1,8 @@
 """The stream of samples as ranks get it, through kills and changed worker counts; rows and documents in them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +171,9 @@ def test_a_run_takes_windows_as_published_where_its_recipe_says_so(tmp_path):
     for wrong, says in (({"wob": "permuted"}, r"pretrain\.order: no sample of a source 'wob'"), ("up", "as_published")):
         with pytest.raises(UserError, match=f"^test.toml: .*{says}"):
             pretrain.check(recipe_at(tmp_path, order=wrong), "pretrain")
+
+
+def test_samples_are_read_where_torch_is_not_loaded():
+    shown = "import sys, ray_jobs.feed, training.data.plan; print({'torch', 'pyspark'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", shown], text=True) == "set()\n"
+    assert stream.Plan.__module__ == "training.data.plan"
