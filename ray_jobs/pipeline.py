@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dataeng.recipe import Recipe
-from dataeng.tokens import tokenizer
-from ray_jobs import cluster, evaluate, tokens, train, tune
+from ray_jobs import cluster, evaluate, tokenizer, tokens, train, tune
 
 STEPS: tuple[tuple[str, Callable[[Recipe], object]], ...] = (
-    ("tokenizer", tokenizer.make),
+    ("tokenizer", tokenizer.step),
     ("tokens", tokens.step),
     ("train", train.step),
     ("tune", tune.step),

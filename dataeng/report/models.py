@@ -67,7 +67,7 @@ def _thinned(points: list[tuple[float, float]], config: Config) -> list[list[flo
 
 
 def tokens(stages: Sequence[Published], recipe: Recipe) -> list[dict[str, Any]]:
-    """The counts of the tokenizer and of the token shards."""
+    """The counts of the tokenizer and of the token shards; of a tokenizer also its tokens a word by language."""
     found = []
     for stage in stages:
         if recipe.kind(stage.name) in ("tokenizer", "tokens"):
@@ -75,6 +75,7 @@ def tokens(stages: Sequence[Published], recipe: Recipe) -> list[dict[str, Any]]:
                 key: value for key, value in stage.manifest.details.items() if isinstance(value, str | int | float)
             }
             facts = {"counts": stage.manifest.counts, "details": plain}
+            facts["fertility"] = stage.manifest.details.get("fertility", {})
             found.append({"name": stage.name, "kind": recipe.kind(stage.name), **facts})
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow.parquet as pq
@@ -11,8 +11,8 @@ from pydantic import Field
 
 from dataeng import stage, storage
 from dataeng.cli import UserError, one_line
-from dataeng.recipe import Recipe, Table, content
-from dataeng.tokens import chat, wordpiece
+from dataeng.recipe import Recipe, Table, content, runtime
+from dataeng.tokens import chat, draw, unigram, wordpiece
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,7 +30,7 @@ class Config(Table):
     file: str | None = content(
         None, description="A tokenizer.json to take instead of learning one; special tokens of chats are added to it"
     )
-    kind: Literal["bpe", "wordpiece", "character", "word"] = Field(
+    kind: Literal["bpe", "wordpiece", "unigram", "character", "word"] = Field(
         "bpe", description="bpe works on bytes and leaves nothing out; what the others have not seen is <|unknown|>"
     )
     vocabulary: int = Field(
@@ -41,6 +41,11 @@ class Config(Table):
     spans: int = Field(0, ge=0, le=1000, description="Tokens <|span_0|> and so on, for encoder–decoders")
     sample_bytes: int = Field(
         200_000_000, ge=1, description="Bytes of text to learn from: those documents whose ids come first"
+    )
+    ray_bytes: int = runtime(
+        2_000_000_000,
+        ge=0,
+        description="Bytes of the files to learn from, from which on Ray Data draws the sample (the same one)",
     )
 
 
@@ -85,9 +90,9 @@ def special_tokens(config: Config) -> list[str]:
 def learn(texts: Iterable[str], config: Config) -> Tokenizer:
     """A tokenizer with the special tokens of ``dataeng.tokens.chat`` first.
 
-    ``bpe`` (arXiv:1508.07909) works on bytes: what it encodes, it decodes exactly. ``character`` and ``word`` do
-    so for what they have seen, ``wordpiece`` but for white space. (Unigram is not here: the trainer of `tokenizers`
-    gives other pieces at every run.)
+    ``bpe`` (arXiv:1508.07909) works on bytes: what it encodes, it decodes exactly. ``unigram``, ``character`` and
+    ``word`` do so for what they have seen, ``wordpiece`` but for white space. The special tokens of ``unigram`` come
+    last, but for the unknown one.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -96,6 +101,10 @@ def learn(texts: Iterable[str], config: Config) -> Tokenizer:
     if config.kind == "wordpiece":
         splits = pre_tokenizers.Sequence([*digits, pre_tokenizers.BertPreTokenizer()])
         return wordpiece.learn(list(texts), special_tokens(config), chat.UNKNOWN, config.vocabulary, splits)
+    if config.kind == "unigram":
+        lines = [pre_tokenizers.Split(Regex(r"\n"), "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never")]
+        splits = pre_tokenizers.Sequence([*digits, *lines])
+        return unigram.learn(list(texts), special_tokens(config), chat.UNKNOWN, config.vocabulary, splits)
     trainer: Any
     split: Any
     if config.kind == "bpe":
@@ -142,24 +151,37 @@ def taken(path: str) -> Tokenizer:
     return tokenizer
 
 
-def _texts(recipe: Recipe, name: str, config: Config) -> list[tuple[str, str]]:
+# drawn(paths, bytes): the rows (`id`, `text`, `language`) whose ids come first, at least so many bytes of text.
+Drawn = Callable[[list[str], int], Iterator[dict[str, Any]]]
+
+
+def _texts(recipe: Recipe, name: str, config: Config, drawn: Drawn | None) -> list[tuple[str, str]]:
     """Languages and texts to learn from; raises UserError where there are none."""
-    folder = stage.folder_of(recipe.root, config.input)
-    paths = stage.table_paths(folder, stage.need_manifest(recipe.root, config.input, name), "train")
-    texts = sample((row for path in paths for row in _rows(path, ["id", "text", "language"])), config.sample_bytes)
+    folder, manifest = stage.folder_of(recipe.root, config.input), stage.need_manifest(recipe.root, config.input, name)
+    paths = stage.table_paths(folder, manifest, "train")
+    size = sum(file.bytes for file in manifest.tables["train"].files) if "train" in manifest.tables else 0
+    if drawn is not None and size >= max(config.ray_bytes, 1):
+        log.info("%s: a sample of %.1f MB of files is drawn by Ray Data", name, size / 1e6)
+        rows = drawn(paths, config.sample_bytes)
+    else:
+        rows = (row for path in paths for row in _rows(path, draw.COLUMNS))
+    texts = sample(rows, config.sample_bytes)
     if not texts:
         raise UserError(f"{name}: the table train of {folder} is empty: there is no text to learn from")
     return texts
 
 
-def make(recipe: Recipe, name: str = "tokenizer") -> stage.Manifest:
-    """Learn and publish ``ROOT/tokenizer``, or find it done; raises UserError without input text."""
+def make(recipe: Recipe, name: str = "tokenizer", drawn: Drawn | None = None) -> stage.Manifest:
+    """Learn and publish ``ROOT/tokenizer``, or find it done; raises UserError without input text.
+
+    ``drawn``: what draws the sample from a large table; without it one process reads all.
+    """
     config: Config = recipe.step(name)
     inputs = stage.stage_inputs(recipe.root, config.input, name, "train")
     attempt = stage.begin(recipe, name, inputs)
     if isinstance(attempt, stage.Manifest):
         return attempt
-    texts = _texts(recipe, name, config)
+    texts = _texts(recipe, name, config, drawn)
     tokenizer = taken(config.file) if config.file else learn((text for _, text in texts), config)
     size = tokenizer.get_vocab_size()
     if size < config.vocabulary and not config.file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ REPEATED = 50  # each so many-th document of the training split is to be used th
 TABLES = {
     "tasks": {"train": 400, "test": 24, "preferences": 0, "preferences_test": 0},
     "tokenizer": {"vocabulary": 400},
+    "in_process": {"step": "tokenizer", "vocabulary": 400, "sample_bytes": 2000},
+    "drawn": {"step": "tokenizer", "vocabulary": 400, "sample_bytes": 2000, "ray_bytes": 1},
     "tokens": {"sample_tokens": 64},
     "pretrain": PRETRAIN,
     "tune": {"space": SPACE, "trials": 3, "max_steps": 4},
@@ -39,7 +42,12 @@ def _publish_texts(recipe: Recipe) -> None:
         own = texts[number::3]
         path = folder / "data" / f"{split}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = {"id": [f"{i:05d}" for i in range(len(own))], "source": ["tasks"] * len(own), "text": own}
+        rows = {
+            "id": [f"{i:05d}" for i in range(len(own))],
+            "source": ["tasks"] * len(own),
+            "text": own,
+            "language": ["en"] * len(own),
+        }
         repeats = [[("repeat", "3")] if split == "train" and i % REPEATED == 0 else [] for i in range(len(own))]
         metadata = pa.array(repeats, pa.map_(pa.string(), pa.string()))
         pq.write_table(pa.table(rows).append_column("metadata", metadata), path)
@@ -78,6 +86,23 @@ def test_documents_are_tokenised_in_order_and_as_often_as_the_mixture_says(recip
     )
     assert found.split(chat.END_OF_TEXT)[:-1] == wanted
     assert manifest.counts["train_documents"] == len(wanted)
+
+
+@pytest.mark.e2e
+def test_a_sample_that_ray_draws_gives_the_same_vocabulary(recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
+    from ray_jobs.tokenizer import drawn
+
+    whole = tokenizer.make(recipe, "in_process", partial(drawn, recipe))
+    with caplog.at_level("INFO", "millrace"):
+        sampled = tokenizer.make(recipe, "drawn", partial(drawn, recipe))
+    assert [record.args[0] for record in caplog.records if "drawn by Ray Data" in record.msg] == ["drawn"]
+    assert sampled.counts == whole.counts
+    assert 0 < sampled.counts["documents"] < 134
+    assert sampled.tables["kept"].hash == whole.tables["kept"].hash
+    folder = stage.folder_of(recipe.root, "publish")
+    paths = stage.table_paths(folder, stage.need_manifest(recipe.root, "publish", "test"), "train")
+    rows = list(drawn(recipe, paths, 2000))
+    assert sampled.counts["documents"] <= len(rows) < 134, "the rest stays with the workers"
 
 
 @pytest.mark.e2e

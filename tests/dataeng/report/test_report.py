@@ -193,6 +193,13 @@ def test_models_stand_in_the_order_in_which_they_were_made(found: dict[str, Any]
     assert page.count("<polyline") >= 8
 
 
+def test_the_tokenizers_fertility_is_shown_by_language(found: dict[str, Any], page: str) -> None:
+    assert found["tokens"][0]["fertility"]["en"]["tokens_per_word"] == 1.4
+    assert re.search(
+        r'<th scope="row">en</th><td class="n">1.40</td><td class="n">4.20</td><td class="n">1,530</td>', page
+    )
+
+
 def test_what_was_gained_is_said_with_its_error(page: str) -> None:
     assert "+7.8 ± 1.5" in page
     assert "50.6 %" in page

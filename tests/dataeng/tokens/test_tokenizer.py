@@ -1,18 +1,23 @@
 """Tokenizers of every kind: what they encode, they decode; equal texts give equal bytes."""
 
+import itertools
+import math
+from collections import Counter
+
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataeng.cli import UserError
-from dataeng.tokens import chat, tokenizer
+from dataeng.tokens import chat, draw, tokenizer, unigram
 
 TEXTS = [
     "The mill's wheel turns 120 times an hour; grain becomes flour.",
     "Das Mühlrad dreht sich langsam, und das Korn wird zu Mehl.",
     "Мельница стоит у реки. 水車が回る。",
 ] * 20
-KINDS = ["bpe", "wordpiece", "character", "word"]
+KINDS = ["bpe", "wordpiece", "unigram", "character", "word"]
 
 
 def learned(kind, **more):
@@ -32,7 +37,7 @@ def test_bytes_go_around_whatever_the_text(text):
     assert not set(ids) & {made.token_to_id(token) for token in chat.SPECIAL_TOKENS}
 
 
-@pytest.mark.parametrize("kind", ["character", "word"])
+@pytest.mark.parametrize("kind", ["character", "word", "unigram"])
 def test_what_was_seen_goes_around_and_what_was_not_is_unknown(kind):
     made = MADE[kind]
     for text in [*TEXTS[:3], "grain  turns" if kind == "word" else "hour flour"]:
@@ -53,7 +58,8 @@ def test_word_pieces_are_joined_again():
 def test_special_tokens_come_first_and_the_vocabulary_stays_within_its_bound(kind):
     made = learned(kind, masks=True, spans=2)
     wanted = [*chat.SPECIAL_TOKENS, chat.MASK]
-    assert [made.id_to_token(number) for number in range(len(wanted))] == wanted
+    first = 0 if kind != "unigram" else made.get_vocab_size() - len(wanted) - 2
+    assert [made.id_to_token(first + number) for number in range(len(wanted))] == wanted
     assert made.token_to_id("<|span_1|>") is not None
     assert made.get_vocab_size() <= 400
     ids, mask = chat.encode_chat(made, [{"role": "user", "content": "grain"}, {"role": "assistant", "content": "hour"}])
@@ -64,6 +70,39 @@ def test_special_tokens_come_first_and_the_vocabulary_stays_within_its_bound(kin
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_texts_give_equal_bytes(kind):
     assert learned(kind).to_str() == MADE[kind].to_str()
+
+
+def test_a_unigram_piece_is_worth_what_its_absence_costs():
+    scores = {"ab": -1.0, "a": -2.0, "b": -3.0, "abc": -1.5, "c": -2.5}
+    assert unigram.without("abc", scores, 3) == -3.5
+    assert unigram.without("ab", scores, 3) == -5.0
+    assert unigram.without("c", scores, 3) == -math.inf
+    made = MADE["unigram"]
+    pieces = [made.id_to_token(number) for number in chat.encode_text(made, " grain becomes flour.")]
+    assert pieces == ["▁grain", "▁becomes", "▁flour."]
+    special = {made.token_to_id(token) for token in chat.SPECIAL_TOKENS}
+    assert not special & set(chat.encode_text(made, "<|end|> <|unknown|><|endoftext|>"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_the_sample_of_blocks_is_that_of_all_rows_at_once(data):
+    ids = data.draw(st.lists(st.text("0123456789abcdef", min_size=6, max_size=6), unique=True, max_size=40))
+    rows = [{"id": name, "text": "é" * (1 + int(name[-1], 16)), "language": None} for name in ids]
+    limit = data.draw(st.integers(1, 400))
+    edges = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4)))
+    schema = pa.schema([(name, pa.string()) for name in draw.COLUMNS])
+    blocks = [
+        pa.Table.from_pylist(rows[begin:end], schema=schema)
+        for begin, end in itertools.pairwise([0, *edges, len(rows)])
+    ]
+    totals = Counter()
+    for block in blocks:
+        for row in draw.weighed(block).to_pylist():
+            totals[row["first"]] += row["bytes"]
+    last = draw.last_first(totals, limit)
+    kept = [row for block in blocks for row in draw.up_to(block, last).to_pylist()]
+    assert tokenizer.sample(kept, limit) == tokenizer.sample(rows, limit)
 
 
 def test_fertility_is_counted_by_language():
