@@ -51,6 +51,8 @@ def _block_plan(block: nn.Module) -> dict[str, ParallelStyle]:
     }
     plan |= {f"self_attn.{name}_proj": ColwiseParallel() for name in ("q", "k", "v")}
     plan |= {f"mlp.{name}_proj": ColwiseParallel() for name in ("gate", "up")}
-    plan |= {f"self_attn.{name}_norm": SequenceParallel(sequence_dim=_HEADS) for name in ("q", "k")}
+    plan |= {
+        f"self_attn.{name}_norm": SequenceParallel(sequence_dim=_HEADS, use_local_output=True) for name in ("q", "k")
+    }
     there = {name for name, _ in block.named_modules()}
     return {name: style for name, style in plan.items() if name in there}

@@ -25,6 +25,8 @@ STEPS = 20
 TWO = {
     "shard": {},
     "tensor-untied": {"mesh": {"tensor": 2}, "tied": False},
+    "tensor-ungated-biased": {"mesh": {"tensor": 2}, "shape": {"activation": "gelu", "bias": True, "norm": "layer"}},
+    "tensor-qk-norm-wide": {"mesh": {"tensor": 2}, "shape": {"qk_norm": True, "head_size": 16, "kv_heads": 4}},
     "muon-recompute": {"optimizer": "muon", "recompute": "full"},
     "context": {"mesh": {"context": 2}, "packed": True},
     "pipeline": {"mesh": {"pipeline": 2}, "packed": True},
@@ -84,7 +86,9 @@ def losses(root, name, case):
     settings = settings_of(case)
     context = Context.distributed(recipe_at(root, mesh=case.get("mesh", {})), "pretrain")
     context.config, context.checkpoint_fingerprint = settings, name
-    shape = ModelConfig(**SHAPE | {"layers": case.get("layers", 2), "tied": case.get("tied", True)})
+    shape = ModelConfig(
+        **SHAPE | {"layers": case.get("layers", 2), "tied": case.get("tied", True)} | case.get("shape", {})
+    )
     model = parallel.build(context, lambda: Decoder(shape, 50), settings, lambda made: init_weights(made, 0))
     rows = []
     context.report = rows.append
@@ -123,7 +127,7 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("name", ALL)
 def test_any_layout_gives_the_losses_of_one_process(found, name, tmp_path):
     _, case = ALL[name]
-    alone = {key: value for key, value in case.items() if key in ("optimizer", "tied", "packed", "layers")}
+    alone = {key: value for key, value in case.items() if key in ("optimizer", "tied", "shape", "packed", "layers")}
     expected = torch.tensor(losses(str(tmp_path), "single", alone))
     with open(os.path.join(found, f"{name}.json")) as file:
         made = torch.tensor(json.load(file))
