@@ -3,7 +3,8 @@
 Shuffled, a document: about 300 bytes of ids and hashes and a signature twice (by id, by exact hash), the
 bands and sets of ``candidates``, about 150 bytes of decisions, and its text once at most, in the last join.
 Nothing that grows with the data comes to the driver. Where all sets fit one task (``IN_ONE_TASK``), it does what
-``candidates`` and ``components`` do by joins (``dedup.whole``): the same tables, from fewer jobs. With `dedup.against` see ``against`` too.
+``candidates`` and ``components`` do by joins (``dedup.whole``): the same tables, from fewer jobs. With
+`dedup.against` see ``against`` too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dataeng.cli import Conflict
-from dataeng.dedup import Config, decide, whole
+from dataeng.dedup import Config, decide, scores, whole
 from dataeng.dedup.against import earlier_runs, inputs
 from dataeng.document import DOCUMENT
 from dataeng.recipe import Recipe
@@ -92,6 +93,7 @@ def _rows(
 def step(engine: Engine, recipe: Recipe) -> Manifest:
     """Deduplicate what the input stages kept; publishes tables kept, dropped and signatures."""
     config: Config = recipe.step("dedup")
+    scores.check(recipe, "dedup", config.keep, config.input)
     earlier = inputs(earlier_runs(config, recipe.root))
     return joined(engine, recipe, "dedup", config.input, partial(_rows, root=recipe.root), earlier)
 
