@@ -4,6 +4,8 @@ import gzip
 import importlib.util
 import json
 import math
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,27 @@ def test_rows_tell_speed_memory_and_flops(tmp_path):
     assert row["tokens_per_second"] == pytest.approx(8 * 16 / row["seconds"])
     assert row["tflops_per_worker"] == pytest.approx(row["tokens_per_second"] * flops.per_token(model, 16) / 1e12)
     assert "mfu" not in row, "no peak is known for this processor"
+
+
+def test_the_wait_for_data_is_measured_and_said(tmp_path, caplog):
+    settings = settings_of(max_steps=3)
+    context, rows = context_of(tmp_path, settings), []
+    context.report = rows.append
+    plain = steps_of(4)
+
+    def slow(position):
+        for step in plain(position):
+            time.sleep(0.2)
+            yield step
+
+    with caplog.at_level("INFO", "millrace"):
+        trainer.fit(context, model_of(context, settings), slow, pretrain.loss, settings)
+    assert all(row["data_wait"] >= 0.2 for row in rows)
+    wait, updates = rows[-1]["data_wait"], rows[-1]["seconds"]
+    assert f"data wait {wait / (wait + updates):.1%}" in caplog.text
+    [(said, share)] = re.findall(r"([\d.]+) s \(([\d.]+) %\) waiting for data", caplog.text)
+    assert float(said) == pytest.approx(sum(row["data_wait"] for row in rows), abs=0.06)
+    assert float(share) > 10
 
 
 def test_chosen_steps_are_profiled(tmp_path):

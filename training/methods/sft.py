@@ -20,7 +20,7 @@ from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
 from training import families, huggingface, lora, parallel, posttrain
-from training.context import Context
+from training.context import Context, read_ahead
 from training.data.examples import Example, collate, encode_examples, messages_of, order, pack
 from training.data.sided import Sided, collate_sides, encode_sides, pack_sides
 from training.likelihood import logits_of, masked_sum, token_log_probs
@@ -133,11 +133,13 @@ def sided_step(
 
 
 def batches(context: Context, config: Config, examples: Sequence[Any], make: Make, position: int) -> Iterator[Step]:
-    """The steps from a position on, for ever."""
-    while True:
-        indices = order(context.seed, context.name, position, config.batch, len(examples))
-        position += config.batch
-        yield make([examples[i] for i in indices], position)
+    """The steps from a position on, made ahead of their use."""
+
+    def at(begin: int) -> Step:
+        indices = order(context.seed, context.name, begin, config.batch, len(examples))
+        return make([examples[i] for i in indices], begin + config.batch)
+
+    yield from read_ahead(at, range(position, config.max_steps * config.batch, config.batch))
 
 
 def _examples(context: Context, begin: posttrain.Start) -> tuple[Sequence[Any], int, Make]:
