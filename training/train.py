@@ -86,6 +86,8 @@ def check(recipe: Recipe, names: Sequence[str], workers: Sequence[int] = ()) -> 
             config.mesh.shape(count, name)
         if recipe.kind(name) != "pretrain" and config.mesh.tensor * config.mesh.context * config.mesh.pipeline > 1:
             raise UserError(f"{recipe.path}: {name}.mesh: only pretraining splits tensors, rows or blocks over workers")
+        if config.compile and config.mesh.tensor > 1:
+            raise UserError(f"{recipe.path}: {name}.compile: split tensors (mesh.tensor) are not compiled: set false")
         _check_precision(recipe, name)
         method(recipe, name).check(recipe, name, coming)
         coming.add(name)

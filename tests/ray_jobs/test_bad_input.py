@@ -62,6 +62,11 @@ def tensors_and_stages(root: Root) -> None:
     root.tables["pretrain"]["mesh"] = {"tensor": 4}
 
 
+def compiled_tensors(root: Root) -> None:
+    root.tables["train"] = {"workers": 2}
+    root.tables["pretrain"] |= {"mesh": {"tensor": 2}, "compile": True}
+
+
 def shard_of(root: Root) -> Path:
     return sorted(root.path.glob("tokens/data/*/train/*/*.bin"))[0]
 
@@ -99,6 +104,7 @@ CASES: dict[Callable[[Root], None], str] = {
     other_tokenizer: "made with another tokenizer than the one published now: run `tokens` again",
     mesh: r"pretrain: mesh\..*do not multiply to 1 workers",
     tensors_and_stages: "do not multiply to 1 workers",
+    compiled_tensors: r"pretrain\.compile: split tensors \(mesh\.tensor\) are not compiled|do not multiply to 1",
     missing_shard: r"shard-00000\.bin: is missing, as the manifest of `tokens` says",
     short_shard: r"shard-00000\.bin: has [\d,]+ bytes, not [\d,]+, as the manifest",
     no_shards: "tokens has not been published",
