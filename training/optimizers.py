@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Optimizer
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steep at 0, so that few steps suffice
@@ -25,8 +25,8 @@ def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype) -> Tensor:
     Five Newton–Schulz steps of Muon's quintic (Jordan et al. 2024), in ``dtype``.
     """
     tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
-    x = (matrices_NRC.mT if tall else matrices_NRC).to(dtype)
-    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(dtype)
+    x = (matrices_NRC.mT if tall else matrices_NRC).to(dtype).contiguous()  # products of transposed views are slower
+    x = x / (torch.linalg.vector_norm(x.flatten(1), dim=1) + 1e-7)[:, None, None]
     a, b, c = _QUINTIC
     for _ in range(_STEPS):
         gram = x @ x.mT
@@ -68,8 +68,9 @@ class Muon(_Moments):
     """Muon (Jordan et al. 2024) for groups marked ``hidden``, AdamW for the others, under one learning rate.
 
     A matrix (R, C) moves by rate · 0.2 √max(R, C) times its orthogonalised momentum (arXiv:2502.16982), and decays
-    as in AdamW. Sharded matrices are gathered, each rank orthogonalises its part of them, and the results
-    are exchanged: 2 copies of the hidden weights are sent a step, in ``dtype``'s size for the second.
+    as in AdamW. Of matrices sharded by rows each rank is sent some whole, orthogonalises them and sends the shards
+    back: a step sends twice a rank's own part of the hidden weights, in ``dtype``. Matrices laid out in other
+    ways are gathered by all.
     """
 
     def __init__(
@@ -102,37 +103,47 @@ class Muon(_Moments):
             by_shape.setdefault(parameter.shape, []).append(parameter)
         for shape, alike in by_shape.items():
             directions = [self._direction(parameter, group["momentum"]) for parameter in alike]
-            found = _orthogonalised(directions, alike[0], self.dtype)
+            updates = _updates(directions, self.dtype)
             rate = group["lr"] * _MATCH * max(shape) ** 0.5
-            for parameter, update in zip(alike, found, strict=True):
-                local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                    shard_of(update, parameter), alpha=-rate
-                )
+            for parameter, update in zip(alike, updates, strict=True):
+                local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Nesterov's momentum of a matrix, in full."""
+        """Nesterov's momentum of a matrix, laid out like it, in the type that it is orthogonalised in."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - momentum)
-        direction = gradient.lerp(state["momentum"], momentum)
-        return direction.full_tensor() if isinstance(direction, DTensor) else direction
+        return gradient.lerp(state["momentum"], momentum).to(self.dtype)
 
 
-def _orthogonalised(full: Sequence[Tensor], like: Tensor, dtype: torch.dtype) -> Tensor:
-    """``full`` (equal shapes) orthogonalised; over a one-dimensional mesh each rank does its part."""
-    stack = torch.stack(list(full))
-    world = like.device_mesh.size() if isinstance(like, DTensor) and like.device_mesh.ndim == 1 else 1
-    if world == 1:
-        return orthogonalise(stack, dtype)
-    assert isinstance(like, DTensor)
-    each = -(-len(stack) // world)
-    padded = torch.cat((stack, stack.new_zeros(each * world - len(stack), *stack.shape[1:])))
-    mine = orthogonalise(padded[like.device_mesh.get_local_rank() * each :][:each], dtype).to(dtype)
-    every = mine.new_empty(each * world, *stack.shape[1:])
-    dist.all_gather_into_tensor(every, mine.contiguous(), group=like.device_mesh.get_group())
-    return every[: len(stack)].to(stack.dtype)
+def _updates(directions: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """This rank's shards of matrices of one shape, orthogonalised; over a one-dimensional mesh each rank does some."""
+    mesh = directions[0].device_mesh if isinstance(directions[0], DTensor) else None
+    if mesh is None:
+        return orthogonalise(torch.stack(list(directions)), dtype).unbind()
+    by_rows = all(isinstance(direction, DTensor) and direction.placements == (Shard(0),) for direction in directions)
+    if by_rows and directions[0].shape[0] % mesh.size() == 0:
+        shards = torch.stack([local(direction) for direction in directions])
+        return _exchanged(shards, mesh.get_group(), dtype).unbind()
+    full = [direction.full_tensor() for direction in directions if isinstance(direction, DTensor)]
+    found = orthogonalise(torch.stack(full), dtype)
+    return [shard_of(update, direction) for update, direction in zip(found, directions, strict=True)]
+
+
+def _exchanged(shards_NSC: Tensor, group: dist.ProcessGroup, dtype: torch.dtype) -> Tensor:
+    """This rank's shards (N, S, C) of N orthogonalised matrices, of which each rank takes as many, whole."""
+    count, rows, columns = shards_NSC.shape
+    world = group.size()
+    each = -(-count // world)
+    own = torch.cat((shards_NSC, shards_NSC.new_zeros(each * world - count, rows, columns)))
+    every = torch.empty_like(own)
+    dist.all_to_all_single(every, own, group=group)
+    whole = every.view(world, each, rows, columns).transpose(0, 1).reshape(each, world * rows, columns)
+    made = orthogonalise(whole, dtype).view(each, world, rows, columns).transpose(0, 1).contiguous()
+    dist.all_to_all_single(every, made, group=group)
+    return every[:count]
 
 
 def shard_of(full: Tensor, like: Tensor) -> Tensor:
