@@ -64,7 +64,6 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
                 name="train",
                 storage_path=folder,
                 failure_config=FailureConfig(**retries),  # type: ignore[arg-type]
-                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
             ),
         )
         trainer.fit()
