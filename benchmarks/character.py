@@ -28,6 +28,7 @@ from training.context import Context
 
 CONTEXT = 64
 PRETRAIN: dict[str, Any] = {
+    "optimizer": "adamw",
     "batch": 12,
     "micro_batch": 12,
     "learning_rate": 2e-3,

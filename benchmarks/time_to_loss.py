@@ -45,7 +45,7 @@ from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
 HELD_BACK, VALIDATED = 10, 96  # every so many books; rows of them, from all alike
-POINTS = 40  # validations of a run
+POINTS = 20  # validations of a run
 WARMUP = 0.05
 FLOOR = 0.7
 SAMPLE_BYTES = 3_000_000  # of text that the tokenizer learns from
@@ -241,7 +241,7 @@ def main(words: list[str]) -> int:
     sides, share = named.pop("sides", "hf,ours").split(","), float(named.pop("share", "1"))
     path = Path(named.pop("results", os.devnull))
     more = {key: tomllib.loads(f"v = {value}")["v"] for key, value in named.items()}
-    more = {"optimizer": TrainerConfig().optimizer} | more
+    more = {"optimizer": pretrain.Config().optimizer} | more
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     data, runs = None, []
     for seed in seeds:

@@ -13,7 +13,7 @@ SHAPE = {"layers": 2, "width": 128, "heads": 4, "kv_heads": 2, "context": 256, "
 
 
 def config_of(**more):
-    return Config(**({"model": SHAPE, "micro_batch": 8, "precision": "fp32"} | more))
+    return Config(**({"model": SHAPE, "micro_batch": 8, "precision": "fp32", "optimizer": "adamw"} | more))
 
 
 def test_flops_count_matrix_products_the_head_and_causal_attention():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -49,6 +49,9 @@ class Config(TrainerConfig):
     version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
+    optimizer: Literal["adamw", "muon", "lamb", "sgd"] = Field(
+        "muon", description="muon steps the matrices of blocks and AdamW the rest, under one learning rate"
+    )
     data: str = Field("tokens", description="The stage whose token shards are read")
     model: ModelConfig = Field(ModelConfig.model_validate({}), description="The model's shape")
     start: str | None = Field(
