@@ -34,6 +34,7 @@ max_steps = {STEPS}
 batch = 6
 micro_batch = 3
 learning_rate = 1e-2
+optimizer = "adamw"
 precision = "fp32"
 checkpoint_every = {EVERY}
 keep = {STEPS}
