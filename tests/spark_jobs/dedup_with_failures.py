@@ -1,4 +1,4 @@
-"""The step with tasks that fail the first time they run: ``dedup_with_failures.py ROOT SETTINGS`` (JSON).
+"""The step with tasks that fail the first time they run: ``dedup_with_failures.py ROOT SETTINGS SHINGLES`` (JSON).
 
 Each task over documents dies at its first attempt after its first batch, as if its machine had gone. A process of
 its own, since the session of the other tests does not run a task twice. Prints how many died.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyspark import TaskContext
 
-from dataeng.dedup import decide
+from dataeng.dedup import decide, whole
 from dataeng.recipe import Recipe
 from spark_jobs import dedup
 from spark_jobs.session import Engine
@@ -37,10 +37,12 @@ def failing(function: Callable, marks: str) -> Callable:
 
 def main() -> None:
     root, settings = sys.argv[1], json.loads(sys.argv[2])
+    dedup.IN_ONE_TASK = int(sys.argv[3])
     marks = f"{root}/marks"
     os.makedirs(marks)
     for name in ("sign", "decide", "signatures"):
         setattr(decide, name, failing(getattr(decide, name), marks))
+    whole.near_duplicates = failing(whole.near_duplicates, marks)
     conf = {"spark.sql.adaptive.coalescePartitions.enabled": "false"}
     spark = {"master": "local[2,3]", "driver_memory": "1g", "partitions": 3, "conf": conf}
     recipe = Recipe("test.toml", root, 0, {"spark": spark, "dedup": {"input": "texts", **settings}})

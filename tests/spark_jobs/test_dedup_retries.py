@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dedup_reference import Plain
-from test_dedup_job import corpus, recipe_config
+from test_dedup_job import JOINS, ONE_TASK, corpus, recipe_config
 
 from dataeng import stage
 
@@ -18,12 +18,13 @@ REPO = Path(__file__).parents[2]
 
 
 @pytest.mark.e2e
-def test_tasks_that_die_once_change_nothing(tmp_path, published) -> None:
+@pytest.mark.parametrize("way", [JOINS, ONE_TASK])
+def test_tasks_that_die_once_change_nothing(tmp_path, published, way) -> None:
     rows, settings = corpus(4), {"threshold": 0.7}
     published(tmp_path, "texts", rows, 3)
     command = [sys.executable, str(Path(__file__).with_name("dedup_with_failures.py")), str(tmp_path)]
     answer = subprocess.run(
-        [*command, json.dumps(settings)],
+        [*command, json.dumps(settings), str(way)],
         capture_output=True,
         text=True,
         check=False,

@@ -122,7 +122,7 @@ def test_what_is_left_decides_and_the_record_tells() -> None:
     ("settings", "message"),
     [
         ({"rules": []}, "passages.rules"),
-        ({"rules": ["cut"]}, "passages.rules.0 = \"cut\": input should be 'lines' or 'substrings'"),
+        ({"rules": ["cut"]}, "passages.cut: is a module, but not a rule; known: lines, substrings"),
         ({"rules": ["lines", "lines"]}, "lines named twice"),
         ({"input": []}, "names no stage"),
         ({"lines": {"minimum_documents": 1}}, "passages.lines.minimum_documents = 1"),
