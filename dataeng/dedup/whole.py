@@ -49,7 +49,7 @@ def near_duplicates(batches: Iterable[pa.RecordBatch], config: Config) -> Iterat
     table = table.sort_by("id").combine_chunks()
     members = Members(table, config)
     larger, unfinished = _all_bands(members)
-    named = _Named(table, members.ids)
+    named = _Named(table)
     if larger:
         gone = {row["representative"] for row in named.clusters(members) if row["survivor"] != row["representative"]}
         _between_survivors(members, larger, [name not in gone for name in members.ids])
@@ -98,8 +98,7 @@ def _between_survivors(members: Members, larger: Iterable[tuple[int, list[int]]]
 class _Named:
     """What decides who survives: rank, exact hash, and who stands for a document, by its place."""
 
-    def __init__(self, table: pa.Table, ids: list[str]) -> None:
-        self.ids = ids
+    def __init__(self, table: pa.Table) -> None:
         self.rank, self.exact, self.stands = (table[name].to_pylist() for name in ("rank", "exact", "stands"))
 
     def clusters(self, members: Members) -> list[dict[str, object]]:
@@ -107,7 +106,7 @@ class _Named:
         if not members.links:
             return []
         own, roots, matched, similarity = (np.concatenate(column) for column in zip(*members.links, strict=True))
-        least = components(len(self.ids), own, roots)
+        least = components(len(members.ids), own, roots)
         gathered: dict[int, list[int]] = defaultdict(list)
         for member in np.unique(own).tolist():
             gathered[int(least[member])].append(member)
@@ -118,7 +117,7 @@ class _Named:
             chosen = {"survivor": survivor, "cluster": min(self.exact[member] for member in cluster)}
             for member in cluster:
                 place, value = nearest[member]
-                near = {"representative": self.ids[member], "matched": self.ids[place], "similarity": value}
+                near = {"representative": members.ids[member], "matched": members.ids[place], "similarity": value}
                 rows.append(chosen | near)
         return rows
 

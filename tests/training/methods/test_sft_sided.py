@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_sft import gradients
 
 from dataeng import stage
 from dataeng.cli import UserError
@@ -39,14 +40,6 @@ def model():
     found = EncoderDecoder(CONFIG, 40)
     init_weights(found, 1)
     return found
-
-
-def gradients(model, batches):
-    model.zero_grad()
-    totals = [sft.loss(model, batch)[:2] for batch in batches]
-    total, weight = (sum(part) for part in zip(*totals, strict=True))
-    (total / weight).backward()
-    return total / weight, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
 def test_packing_changes_neither_loss_nor_gradients(model):
