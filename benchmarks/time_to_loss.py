@@ -6,11 +6,11 @@
 A 12M decoder (6 layers, 384 wide, vocabulary 4,096) on DATA_DIR's books, bf16, batches of 16 rows of 256 tokens, the
 same in the same order for both; the seed sets their order and the first weights. PACKAGES holds accelerate
 (peer_trainer.py). Each side has the best of the same rates, by its last validation loss; the schedule's form is one:
-a twentieth of warm-up, then a cosine to a tenth. Books held back whole are validated on, whose time does not
-count; the time of a step is the median of all but the first two, which compile. ``share`` shortens our run, schedule
-and all, to so much of the peer's. ``results`` keeps runs as JSON lines and takes those that are there, so that parts
-can be measured one after another; KEY=VALUE are further settings of ours (optimizer="adamw").
-Printed are medians over the seeds of ours / theirs in steps and in time. Floor: 0.7 in time.
+a twentieth of warm-up, then a cosine to a tenth. Books held back whole are validated on. ``share`` shortens our run,
+schedule and all, to so much of the peer's. ``results`` keeps runs as JSON lines and takes those that are there, so
+that parts can be measured one after another, or beside each other; KEY=VALUE are further settings of ours
+(optimizer="adamw"). The time of a step is measured at the end, both sides in turns. Printed are medians over the
+seeds of ours / theirs in steps and in time. Floor: 0.7 in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,20 +31,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import torch
+from own_trainer import next_tokens, step_seconds
 from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY, arguments, llama
 from torch import Tensor, nn
 from torch.nn import functional as F
+from turns import Run, ratio, step_times
 
-from dataeng.recipe import Recipe
 from dataeng.tokens import tokenizer as tokenizers
-from training import parallel, trainer
-from training.context import Context
 from training.methods import pretrain
-from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
 HELD_BACK, VALIDATED = 10, 96  # every so many books; rows of them, from all alike
 POINTS = 20  # validations of a run
+TURNS, WARM = 34, 4  # of each side's steps that are timed; those not counted
 WARMUP = 0.05
 FLOOR = 0.7
 SAMPLE_BYTES = 3_000_000  # of text that the tokenizer learns from
@@ -55,31 +53,26 @@ HELD_BYTES = 100_000  # of each book held back
 
 @dataclass
 class Curve:
-    """Validation losses by step, and the seconds of each step without them."""
+    """Validation losses by step."""
 
     every: int
     held_back: list[Tensor]
+    ended: Callable[[], None] = lambda: None  # told of each step's end
+    steps: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    away: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.last = time.perf_counter()
 
     def validate(self, step: int, logits: Callable[[Tensor], Tensor]) -> float:
         """The mean loss of the rows held back."""
-        begun, total = time.perf_counter(), 0.0
+        total = 0.0
         for rows in self.held_back:
             total += float(F.cross_entropy(logits(rows[:, :-1]).float().flatten(0, 1), rows[:, 1:].flatten()))
-        self.losses.append((step, total / len(self.held_back)))
-        self.away += time.perf_counter() - begun
+        self.losses.append((step, total / max(len(self.held_back), 1)))
         return self.losses[-1][1]
 
     def end(self) -> None:
         """A step is over."""
-        now = time.perf_counter()
-        self.seconds.append(now - self.last - self.away)
-        self.last, self.away = now, 0.0
+        self.steps += 1
+        self.ended()
 
 
 def books(tokens: int) -> tuple[np.ndarray, list[Tensor]]:
@@ -127,25 +120,15 @@ def ours(
     settings = TrainerConfig(
         **{
             "max_steps": steps, "batch": ROWS, "micro_batch": ROWS, "learning_rate": rate, "warmup": warmup(steps),
-            "compile": compiled, "checkpoint_every": steps, "validate_every": curve.every,
+            "compile": "model" if compiled else False, "checkpoint_every": steps, "validate_every": curve.every,
         } | more
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as root:
-        context = Context(Recipe("", root, seed, {}), "pretrain", settings, checkpoint_fingerprint="loss")
-        model = parallel.build(
-            context, lambda: Decoder(SHAPE, VOCABULARY), settings, lambda made: init_weights(made, seed)
-        )
-        context.report = lambda _row: curve.end()
 
-        def taken(position: int) -> Iterator[trainer.Step]:
-            for batch in batches(rows, seed):
-                position += ROWS
-                yield trainer.Step([{"tokens": batch[:, :-1], "targets": batch[:, 1:]}], ROWS * LENGTH * 1.0, position)
+    def validate(model: nn.Module) -> dict[str, float]:
+        return {"validation_loss": curve.validate(curve.steps + 1, model)}
 
-        def validate(model: nn.Module) -> dict[str, float]:
-            return {"validation_loss": curve.validate(len(curve.seconds) + 1, model)}
-
-        trainer.fit(context, model, taken, pretrain.loss, settings, validate)
+    made = map(next_tokens, batches(rows, seed))
+    step_seconds(SHAPE, VOCABULARY, settings, made, seed, validate=validate, ended=lambda _row: curve.end())
 
 
 def hf(
@@ -192,8 +175,25 @@ def steps_to(losses: list[tuple[int, float]], wanted: float) -> float | None:
     return None
 
 
-def compare(runs: list[dict[str, Any]]) -> list[tuple[int, float | None, float | None]]:
-    """Of each seed that both sides have: ours / theirs in steps and in time, at each side's best rate."""
+def speeds(plan: dict[str, Any]) -> tuple[dict[str, float], float]:
+    """The median seconds of a step of both sides, in turns; the median of ours / theirs."""
+    rows = np.random.default_rng(0).integers(0, VOCABULARY, (ROWS * TURNS, LENGTH + 1))
+
+    def of(side: str) -> Run:
+        def run(steps: int, ended: Callable[[], None]) -> None:
+            _run(side, plan | {"steps": steps}, rows, Curve(2 * steps, [], ended))
+
+        return run
+
+    times = step_times({side: of(side) for side in ("hf", "ours")}, TURNS, WARM)
+    return {side: statistics.median(taken) for side, taken in times.items()}, ratio(times, "ours", "hf")
+
+
+def compare(runs: list[dict[str, Any]], speed: float) -> list[tuple[int, float | None, float | None]]:
+    """Of each seed that both sides have: ours / theirs in steps and in time, at each side's best rate.
+
+    ``speed``: the time of our steps / theirs.
+    """
     found = []
     for seed in sorted({run["seed"] for run in runs}):
         best = {}
@@ -206,25 +206,27 @@ def compare(runs: list[dict[str, Any]]) -> list[tuple[int, float | None, float |
         theirs, own = best["hf"], best["ours"]
         at = steps_to(own["losses"], theirs["losses"][-1][1])
         share = None if at is None else at / theirs["steps"]
-        speed = own["step_seconds"] / theirs["step_seconds"]
         print(
             f"seed {seed}: the peer ends at {theirs['losses'][-1][1]:.4f} (rate {theirs['rate']:g}, {theirs['steps']} "
-            f"steps of {theirs['step_seconds']:.3f} s); ours ({own['settings']['optimizer']}, rate {own['rate']:g}, "
-            f"{own['steps']} steps of {own['step_seconds']:.3f} s) ends at {own['losses'][-1][1]:.4f} and is there "
+            f"steps); ours ({own['settings']['optimizer']}, rate {own['rate']:g}, {own['steps']} steps) ends at "
+            f"{own['losses'][-1][1]:.4f} and is there "
             + ("never" if share is None else f"at step {at:.0f}: {share:.3f} x in steps, {share * speed:.3f} x in time")
         )
         found.append((seed, share, None if share is None else share * speed))
     return found
 
 
+def _run(side: str, plan: dict[str, Any], rows: np.ndarray, curve: Curve) -> Curve:
+    """The curve, filled by one run of a side."""
+    run, settings = (ours, plan["settings"]) if side == "ours" else (hf, {})
+    run(rows, curve, plan["steps"], plan["rate"], plan["seed"], plan["compiled"], settings)
+    return curve
+
+
 def _measured(side: str, plan: dict[str, Any], rows: np.ndarray, held_back: list[Tensor]) -> dict[str, Any]:
     """One run of a side; its line of results."""
-    steps = plan["steps"]
-    curve = Curve(max(1, steps // POINTS), held_back)
-    run = ours if side == "ours" else hf
-    run(rows, curve, steps, plan["rate"], plan["seed"], plan["compiled"], plan["settings"] if side == "ours" else {})
-    losses = [(step, round(loss, 5)) for step, loss in curve.losses]
-    return {"side": side} | plan | {"step_seconds": statistics.median(curve.seconds[2:]), "losses": losses}
+    curve = _run(side, plan, rows, Curve(max(1, plan["steps"] // POINTS), held_back))
+    return {"side": side} | plan | {"losses": [(step, round(loss, 5)) for step, loss in curve.losses]}
 
 
 def _numbers(text: str, kind: type) -> list[Any]:
@@ -258,12 +260,15 @@ def main(words: list[str]) -> int:
                     found = _measured(side, plan, *data)
                     with path.open("a") as file:
                         file.write(json.dumps(found) + "\n")
-                    print(f"{side:<5}rate {rate:<8g}seed {seed}  {length} steps of {found['step_seconds']:.3f} s: "
-                          f"{found['losses'][-1][1]:.4f}", flush=True)  # fmt: skip
+                    print(
+                        f"{side:<5}rate {rate:<8g}seed {seed}  {length} steps: {found['losses'][-1][1]:.4f}", flush=True
+                    )
                 runs.append(found)
-    ratios = compare(runs)
-    if not ratios:
+    if set(sides) != {"hf", "ours"}:
         return 0
+    taken, speed = speeds({"rate": rates[0], "seed": 0, "compiled": "eager" not in words, "settings": more})
+    print(f"a step: the peer's {taken['hf']:.3f} s, ours {taken['ours']:.3f} s, {speed:.3f} x")
+    ratios = compare(runs, speed)
     if any(in_time is None for _, _, in_time in ratios):
         print("MISSED: a run of ours never reached the peer's loss")
         return 1

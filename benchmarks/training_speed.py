@@ -3,8 +3,8 @@
 ``python benchmarks/training_speed.py [PACKAGES] [compile]``: a 12M decoder (6 layers, 384 wide, vocabulary 4,096) on
 16 rows of 256 random tokens, two threads, one process. PACKAGES is a folder with accelerate, psutil and litgpt
 (``pip install --target PACKAGES --no-deps accelerate psutil litgpt lightning lightning-utilities torchmetrics``);
-peers that cannot be imported are left out, saying so. Segments of steps take turns, the first of each is not
-counted; printed are medians. Floors: 1.0 x HF Trainer, 0.98 x the plain loop over the same model, bf16 2 x fp32.
+peers that cannot be imported are left out, saying so. All take turns, step by step; printed are medians of the steps
+and of the ratios in each turn. Floors: 1.0 x HF Trainer, 0.98 x the plain loop over the same model, bf16 2 x fp32.
 """
 
 from __future__ import annotations
@@ -13,86 +13,61 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import torch
+from own_trainer import random_batches, step_seconds
 from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY, arguments, llama
 from torch import nn
 from torch.nn import functional as F
+from turns import Run, ratio, step_times
 
-from dataeng.recipe import Recipe
-from training import parallel, trainer
-from training.context import Context
-from training.methods import pretrain
 from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
-STEPS, ROUNDS = 8, 5  # of a segment, the first two not counted; segments of each
+STEPS, WARM = 34, 4  # of each; those that are not counted
 RATE = 1e-3
-Seconds = list[float]
+batches = partial(random_batches, ROWS, LENGTH, VOCABULARY)
 
 
-def batches() -> Iterator[dict[str, torch.Tensor]]:
-    """Rows of random tokens, the same for all."""
-    generator = torch.Generator().manual_seed(0)
-    while True:
-        tokens = torch.randint(0, VOCABULARY, (ROWS, LENGTH + 1), generator=generator)
-        yield {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
-
-
-def ours(precision: str, compiled: bool) -> Callable[[], Seconds]:
+def ours(precision: str, compiled: bool) -> Run:
     """The trainer with all that it watches, measures and keeps, but checkpoints between steps."""
-    settings = TrainerConfig(
-        max_steps=STEPS, batch=ROWS, micro_batch=ROWS, learning_rate=RATE, precision=precision, compile=compiled
-    )
+    graph = "model" if compiled else False  # as much as the others compile
+    settings = TrainerConfig(batch=ROWS, micro_batch=ROWS, learning_rate=RATE, precision=precision, compile=graph)
 
-    def segment() -> Seconds:
-        with tempfile.TemporaryDirectory() as root:
-            context = Context(Recipe("", root, 0, {}), "pretrain", settings, checkpoint_fingerprint="speed")
-            model = parallel.build(context, lambda: Decoder(SHAPE, VOCABULARY), settings, lambda m: init_weights(m, 0))
-            ends = [time.perf_counter()]
-            context.report = lambda _row: ends.append(time.perf_counter())
+    def run(steps: int, ended: Callable[[], None]) -> None:
+        longer = settings.model_copy(update={"max_steps": steps})
+        step_seconds(SHAPE, VOCABULARY, longer, batches(), ended=lambda _row: ended())
 
-            def steps(position: int) -> Iterator[trainer.Step]:
-                for batch in batches():
-                    position += ROWS
-                    yield trainer.Step([batch], float(ROWS * LENGTH), position)
-
-            trainer.fit(context, model, steps, pretrain.loss, settings)
-            return [end - begin for begin, end in pairwise(ends)]
-
-    return segment
+    return run
 
 
-def plain(make: Callable[[], nn.Module], compiled: bool) -> Callable[[], Seconds]:
-    """A loop as in nanoGPT: forward, backward, clip, fused AdamW, and nothing else."""
+def plain(make: Callable[[], nn.Module], compiled: bool) -> Run:
+    """A loop as in nanoGPT: forward and loss (compiled as one), backward, clip, fused AdamW, and nothing else."""
 
-    def segment() -> Seconds:
+    def forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return F.cross_entropy(model(batch["tokens"]).flatten(0, 1).float(), batch["targets"].flatten())
+
+    def run(steps: int, ended: Callable[[], None]) -> None:
         model = make()
-        if compiled:
-            for block in model.layers if isinstance(model, Decoder) else [model]:
-                block.compile()
+        losses = torch.compile(forward) if compiled else forward
         made = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-        found = []
-        for batch in islice(batches(), STEPS):
-            begun = time.perf_counter()
+        for batch in islice(batches(), steps):
             with torch.autocast("cpu", torch.bfloat16):
-                out = model(batch["tokens"])
-                loss = F.cross_entropy(out.flatten(0, 1).float(), batch["targets"].flatten())
+                loss = losses(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             made.step()
             made.zero_grad(set_to_none=True)
             loss.item()
-            found.append(time.perf_counter() - begun)
-        return found
+            ended()
 
-    return segment
+    return run
 
 
 def _decoder() -> nn.Module:
@@ -101,7 +76,7 @@ def _decoder() -> nn.Module:
     return model
 
 
-def hugging_face(compiled: bool) -> Callable[[], Seconds]:
+def hugging_face(compiled: bool) -> Run:
     """Hugging Face's Trainer on its own model of the same shape."""
     from transformers import Trainer, TrainerCallback
 
@@ -111,20 +86,15 @@ def hugging_face(compiled: bool) -> Callable[[], Seconds]:
                 for row in batch["tokens"]:
                     yield {"input_ids": row, "labels": row}
 
-    class Ends(TrainerCallback):
-        def __init__(self) -> None:
-            self.ends: list[float] = []
+    def run(steps: int, ended: Callable[[], None]) -> None:
+        class Ends(TrainerCallback):
+            def on_step_end(self, *_values: Any, **_named: Any) -> None:
+                ended()
 
-        def on_step_end(self, *_values: Any, **_named: Any) -> None:
-            self.ends.append(time.perf_counter())
-
-    def segment() -> Seconds:
         with tempfile.TemporaryDirectory() as folder:
-            ends = Ends()
-            Trainer(llama(), arguments(folder, STEPS, RATE, compiled), train_dataset=Rows(), callbacks=[ends]).train()
-            return [end - begin for begin, end in zip(ends.ends, ends.ends[1:], strict=False)]
+            Trainer(llama(), arguments(folder, steps, RATE, compiled), train_dataset=Rows(), callbacks=[Ends()]).train()
 
-    return segment
+    return run
 
 
 def litgpt() -> nn.Module:
@@ -141,7 +111,7 @@ def litgpt() -> nn.Module:
     )  # fmt: skip
 
 
-def contestants(compiled: bool) -> dict[str, Callable[[], Seconds]]:
+def contestants(compiled: bool) -> dict[str, Run]:
     """All that can be run here, by name."""
     found = {
         "millrace": ours("bf16", compiled),
@@ -169,17 +139,14 @@ def main(words: list[str]) -> int:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     compiled = "compile" in words
     runs = contestants(compiled)
-    times: dict[str, Seconds] = {name: [] for name in runs}
-    for turn in range(ROUNDS + 1):
-        for name, segment in runs.items():
-            found = segment()
-            times[name] += found[2:] if turn else []
-    speed = {name: ROWS * LENGTH / statistics.median(values) for name, values in times.items()}
-    print(f"{'compiled' if compiled else 'eager'}, {torch.get_num_threads()} threads, {ROUNDS} segments each")
-    for name, value in speed.items():
-        print(f"  {name:<28}{value:>9,.0f} tokens/s   millrace / it = {speed['millrace'] / value:.3f}")
+    times = step_times(runs, STEPS, WARM)
+    print(f"{'compiled' if compiled else 'eager'}, {torch.get_num_threads()} threads, {STEPS - WARM} steps of each")
+    shares = {name: ratio(times, name, "millrace") for name in times}
+    for name, values in times.items():
+        speed = ROWS * LENGTH / statistics.median(values)
+        print(f"  {name:<28}{speed:>9,.0f} tokens/s   millrace / it = {shares[name]:.3f}")
     floors = {"HF Trainer": 1.0, "plain loop": 0.98, "millrace, fp32": 2.0}
-    missed = [name for name, floor in floors.items() if name in speed and speed["millrace"] / speed[name] < floor]
+    missed = [name for name, floor in floors.items() if shares.get(name, floor) < floor]
     print("ok" if not missed else f"MISSED against {', '.join(missed)}")
     return 1 if missed else 0
 

@@ -14,56 +14,32 @@ import os
 import socket
 import statistics
 import sys
-import tempfile
-import time
 import tomllib
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from own_trainer import random_batches, step_seconds
 from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY
 from torch import distributed as dist
 from torch import multiprocessing
 
-from dataeng.recipe import Recipe
-from training import parallel, trainer
-from training.context import Context
-from training.methods import pretrain
-from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
 WORKERS, FLOOR, WARM = 2, 1.7, 3
 KINDS = ("one", "apart", "fsdp")
 
 
-def step_seconds(together: bool, steps: int, more: dict[str, Any]) -> float:
+def median_step(together: bool, rank: int, steps: int, more: dict[str, Any]) -> float:
     """The median step of this process, by itself or ``together`` with all others, through the whole trainer."""
     world = WORKERS if together else 1
     settings = TrainerConfig(
         **{"max_steps": steps + WARM, "batch": ROWS * world, "micro_batch": ROWS, "checkpoint_every": 10**6} | more
     )
-    with tempfile.TemporaryDirectory() as root:
-        recipe = Recipe("", root, 0, {"pretrain": {}, "train": {}})
-        context = Context.distributed(recipe, "pretrain") if together else Context(recipe, "pretrain", settings)
-        context.config, context.checkpoint_fingerprint = settings, "speed"
-        model = parallel.build(context, lambda: Decoder(SHAPE, VOCABULARY), settings, lambda m: init_weights(m, 0))
-        ends = [time.perf_counter()]
-        context.report = lambda _row: ends.append(time.perf_counter())
-        generator = torch.Generator().manual_seed(context.rank)
-
-        def batches(position: int) -> Iterator[trainer.Step]:
-            while True:
-                tokens = torch.randint(0, VOCABULARY, (ROWS, LENGTH + 1), generator=generator)
-                position += ROWS * world
-                batch = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
-                yield trainer.Step([batch], float(ROWS * LENGTH * world), position)
-
-        trainer.fit(context, model, batches, pretrain.loss, settings)
-    # The last step's end follows a checkpoint.
-    return statistics.median(end - begin for begin, end in list(pairwise(ends))[WARM:-1])
+    batches = random_batches(ROWS, LENGTH, VOCABULARY, seed=rank)
+    taken = step_seconds(SHAPE, VOCABULARY, settings, batches, processes=world)
+    return statistics.median(taken[WARM:-1])  # the last step's end follows a checkpoint
 
 
 def worker(rank: int, port: int, rounds: int, steps: int, more: dict[str, Any], told: Any) -> None:
@@ -76,7 +52,7 @@ def worker(rank: int, port: int, rounds: int, steps: int, more: dict[str, Any], 
         for kind in KINDS:
             dist.barrier()
             if kind != "one" or rank == 0:
-                told.put((turn, kind, rank, step_seconds(kind == "fsdp", steps, more)))
+                told.put((turn, kind, rank, median_step(kind == "fsdp", rank, steps, more)))
     dist.barrier()
     dist.destroy_process_group()
 

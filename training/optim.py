@@ -16,6 +16,7 @@ from training import stages
 from training.optimizers import Lamb, Muon
 from training.settings import TrainerConfig
 
+_EPSILON = 1e-6  # that clip_grads_with_norm_ adds to the norm
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _FIRST = re.compile(r"(?:^|\.)(?:embed_\w+|wte|wpe)\.")  # embeddings, which stand before layer 0
 
@@ -86,6 +87,7 @@ def clip(model: nn.Module, bound: float) -> float:
         norm = norm.full_tensor()
     if stage:
         norm = stage.norm(norm)
-    if bound > 0:
+    length = float(norm)
+    if bound > 0 and not length < bound - _EPSILON:  # those within it are not touched; NaN is passed on
         torch.nn.utils.clip_grads_with_norm_(parameters, bound, norm)
-    return float(norm)
+    return length

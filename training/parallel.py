@@ -69,7 +69,10 @@ def lay(context: Context, model: nn.Module, settings: TrainerConfig) -> nn.Modul
     for module in model.modules():
         if isinstance(module, Block):
             recompute(module, settings.recompute)
-            if settings.compile:
+    one_graph = settings.compile == "model" and context.mesh is None
+    if settings.compile:
+        for module in model.modules():
+            if isinstance(module, Tied if one_graph else Block):
                 module.compile()
     if context.mesh is not None:
         _shard(model, context, settings)

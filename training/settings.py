@@ -89,7 +89,11 @@ class TrainerConfig(Table):
     recompute: Literal["none", "selective", "full"] = runtime(
         "none", description="Activations computed again in the backward pass: all but matrix products, or a block's all"
     )
-    compile: bool = runtime(False, description="Compile the model's blocks")
+    compile: bool | Literal["model"] = runtime(
+        False,
+        description='Compile blocks and loss; "model": all of it as one graph where one worker has it whole, which is '
+        "a little faster and takes longer to compile the more layers there are",
+    )
     checkpoint_every: int = runtime(100, ge=1, description="Steps between checkpoints")
     keep: int = runtime(2, ge=1, description="The last checkpoints kept; the next two rules keep others besides")
     keep_every: int = runtime(0, ge=0, description="Checkpoints of every so many steps are kept for good; 0 for none")

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -129,12 +130,16 @@ def test_trackers_get_the_rows_or_are_said_to_be_missing(tmp_path, monkeypatch, 
         assert run.data.metrics["loss"] == pytest.approx(rows[-1]["loss"])
 
 
-def test_z_loss_adds_the_square_of_the_logarithm_of_the_sum():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_z_loss_adds_the_square_of_the_logarithm_of_the_sum(compiled):
+    if compiled and shutil.which("g++") is None:
+        pytest.skip("compiling needs g++")
+
     class Fixed(torch.nn.Module):
         def forward(self, tokens_BL, positions_BL=None, segments_BL=None):
             return torch.zeros(*tokens_BL.shape, 4)
 
     batch = {"tokens": torch.zeros(1, 3, dtype=torch.long), "targets": torch.tensor([[1, 2, -100]])}
-    total, weight, logged = pretrain.loss(Fixed(), batch, z_loss=0.5)
+    total, weight, logged = pretrain.loss(Fixed(), batch, 0.5, compiled)
     assert float(total) == pytest.approx(2 * math.log(4) + 0.5 * 2 * math.log(4) ** 2)
     assert (float(weight), float(logged["cross_entropy"])) == (2, pytest.approx(2 * math.log(4)))

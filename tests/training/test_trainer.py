@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def fitted(tmp_path, size, **more):
     settings = settings_of(**more)
     context = context_of(tmp_path, settings)
     model = model_of(context, settings)
-    result = trainer.fit(context, model, steps_of(size), pretrain.loss, settings)
+    result = trainer.fit(context, model, steps_of(size), pretrain.loss_of(settings), settings)
     return {name: value.detach().clone() for name, value in model.named_parameters()}, result
 
 
@@ -75,6 +76,16 @@ def test_accumulation_changes_nothing_with_unequal_token_counts(tmp_path):
         assert many.metrics["loss"] == pytest.approx(one.metrics["loss"], abs=1e-6)
         for name, value in whole.items():
             torch.testing.assert_close(parts[name], value, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+@pytest.mark.parametrize("how", [True, "model"])
+def test_compiling_changes_nothing(tmp_path, how):
+    whole, one = fitted(tmp_path / "1", 8)
+    found, compiled = fitted(tmp_path / "2", 8, compile=how)
+    assert compiled.metrics["loss"] == pytest.approx(one.metrics["loss"], abs=1e-5)
+    for name, value in whole.items():
+        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)  # Adam's first steps magnify rounding
 
 
 def test_the_gradient_is_that_of_the_mean_over_all_tokens(tmp_path):

@@ -276,19 +276,20 @@ def plan_of(context: Context) -> Plan:
     )
 
 
-def loss(model: nn.Module, batch: Batch, z_loss: float = 0.0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def loss(
+    model: nn.Module, batch: Batch, z_loss: float = 0.0, compiled: bool = False
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Cross-entropy summed over the targets that count, and their number; with ``z_loss`` its share is added."""
-    from torch.nn import functional as F
+    from training.likelihood import IGNORED, cross_entropy, logits_of
 
-    from training.likelihood import IGNORED, logits_of
+    total, z = cross_entropy(logits_of(model, batch), batch["targets"], z_loss > 0, compiled)
+    count = (batch["targets"] != IGNORED).sum()
+    return (total, count, {}) if z is None else (total + z_loss * z, count, {"cross_entropy": total, "z_square": z})
 
-    logits_BLV, targets_BL = logits_of(model, batch).float(), batch["targets"]
-    counts_BL = targets_BL != IGNORED
-    total = F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED, reduction="sum")
-    if not z_loss:
-        return total, counts_BL.sum(), {}
-    z = (logits_BLV.logsumexp(-1).square() * counts_BL).sum()
-    return total + z_loss * z, counts_BL.sum(), {"cross_entropy": total, "z_square": z}
+
+def loss_of(config: TrainerConfig) -> Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """The loss that a step's settings ask for."""
+    return partial(loss, z_loss=getattr(config, "z_loss", 0.0), compiled=bool(config.compile))
 
 
 def rows_of(recipe: Recipe, layout: Layout, micro_batch: int, join_documents: bool, wanted_by: str) -> Rows:
@@ -368,8 +369,7 @@ def run(context: Context) -> None:
         plain = stream.batches(context, plan, rows, widths, position, config.max_steps)
         return noise.steps(plain, plan, widths) if noise else plain
 
-    measured = partial(loss, z_loss=config.z_loss)
-    result = fit(context, model, steps, measured, config, validator(context, held_back, list(split)))
+    result = fit(context, model, steps, loss_of(config), config, validator(context, held_back, list(split)))
     tokens = result.position * layout.sample_tokens
     huggingface.publish(
         context,

@@ -62,7 +62,9 @@ def row_mask(segments_BL: Tensor, causal: bool, window: int | None = None) -> Te
             seen = seen & (key <= query)
         return seen & ((key - query).abs() <= window // 2) if window else seen
 
-    return create_block_mask(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
+    # Not as a part of a compiled model: it goes round the graph.
+    made = torch.compiler.disable(create_block_mask)
+    return made(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
 
 
 def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -> Tensor:
