@@ -81,7 +81,7 @@ def tell(
     own, older = (flops.per_token(model, shape.context, full_form=full) for full in (False, True))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
-        f"{flops.matrix_parameters(model) / 1e6:,.0f}M parameters in matrix products, rows of {shape.context}, "
+        f"{flops.matrix_parameters(model) / 1e6:,.1f}M parameters in matrix products, rows of {shape.context}, "
         f"{settings.batch} rows a step, {settings.precision}, {settings.optimizer}, {world} x {name}"
     )
     print(f"step {seconds:.3f} s; {speed:,.0f} tokens/s and {speed * own / 1e12:.1f} TFLOP/s on each")

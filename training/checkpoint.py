@@ -13,6 +13,7 @@ import platform
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -128,7 +129,7 @@ class Checkpoints:
         half_loaded = ""
         for folder, manifest in candidates:
             state = _state(model, optimizer)
-            groups = state["optimizer"]["param_groups"]
+            groups = deepcopy(state["optimizer"]["param_groups"])  # loading writes into them
             problem, touched = self._load(state, folder, manifest)
             if problem is None:
                 state["optimizer"]["param_groups"] = groups  # the settings' own; those saved are of one stage's names

@@ -92,10 +92,12 @@ def values(layout):
     return {"model": SHAPE, "schedule": "constant", "micro_batch": 2, "validate_every": 1, "mesh": layout}
 
 
-def _child(rank, root, world, layout, steps):
+def _child(rank, root, world, layout, steps, more=None):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{root}/store-{world}", rank=rank, world_size=world)
-    train.run_steps(recipe_at(root, **values(layout), max_steps=steps), ["pretrain"], Context.distributed)
+    store = f"file://{root}/store-{world}-{steps}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+    recipe = recipe_at(root, **values(layout) | (more or {}), max_steps=steps)
+    train.run_steps(recipe, ["pretrain"], Context.distributed)
     dist.destroy_process_group()
 
 
@@ -126,6 +128,19 @@ def test_a_run_goes_on_in_other_layouts_and_exports_the_same(tmp_path):
     assert set(one) == set(other)
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_stages_go_on_bit_for_bit(tmp_path, optimizer):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    whole.mkdir()
+    publish_tokens(recipe_at(whole))
+    shutil.copytree(whole, halved)
+    for root, steps in ((whole, 4), (halved, 2), (halved, 4)):
+        start_ranks(_child, (str(root), 2, {"pipeline": 2}, steps, {"optimizer": optimizer}), 2)
+    assert need_manifest(str(halved), "pretrain", "test").details["resumed_from"] == 2
+    keys = ("step", "loss", "norm", "validation_loss")
+    assert [[row[key] for key in keys] for row in rows(halved)] == [[row[key] for key in keys] for row in rows(whole)]
 
 
 def test_a_stage_needs_its_own_part_and_room_for_what_it_began():
