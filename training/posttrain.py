@@ -90,9 +90,7 @@ def _kind(recipe: Recipe, name: str, model: str, coming: Collection[str]) -> str
     return _kind(recipe, name, begin, coming) if isinstance(begin, str) else getattr(begin, "kind", "decoder")
 
 
-def _check_model(
-    recipe: Recipe, name: str, model: str, coming: Collection[str] = (), kinds: Collection[str] = ("decoder",)
-) -> None:
+def _check_model(recipe: Recipe, name: str, model: str, coming: Collection[str], kinds: Collection[str]) -> None:
     """Raise UserError where ``model`` is none of ``kinds`` that can be started from."""
     if (kind := _kind(recipe, name, model, coming)) not in kinds:
         wanted = " or an ".join(kinds)

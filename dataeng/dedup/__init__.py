@@ -90,3 +90,8 @@ class Config(Table):
             "hash_bits": self.hash_bits,
             "hash_seed": self.hash_seed,
         }
+
+
+def score_of(keep: str) -> str | None:
+    """The score that a rule of survival names, or None where it goes by something else."""
+    return keep.removeprefix("highest:") if keep.startswith("highest:") else None

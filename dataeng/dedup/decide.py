@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataeng.dedup import Config
+from dataeng.dedup import Config, score_of
 from dataeng.dedup.minhash import bands, shingles
 from dataeng.dedup.normalise import exact_hash
 from dataeng.document import ROW, Verdict, from_row, row_hash, to_batch, to_dropped, to_row
@@ -52,7 +52,7 @@ def rank(row: Mapping[str, Any], keep: str) -> float:
         return -float(len(row["text"] or ""))
     if keep == "earliest":
         return _seconds(row["date"])
-    score = dict(row["scores"] or ()).get(keep.removeprefix("highest:"))
+    score = dict(row["scores"] or ()).get(score_of(keep))
     return math.inf if score is None or math.isnan(score) else -float(score)
 
 

@@ -14,15 +14,11 @@ import pyarrow.parquet as pq
 from dataeng import filter as filtering
 from dataeng import stage, storage
 from dataeng.cli import UserError
+from dataeng.dedup import score_of
 from dataeng.recipe import Recipe, rule_config
 
 _READERS = 8  # files looked into at once
 _SHOWN = 20
-
-
-def score_of(keep: str) -> str | None:
-    """The score that a rule of survival names, or None where it goes by something else."""
-    return keep.removeprefix("highest:") if keep.startswith("highest:") else None
 
 
 def check(recipe: Recipe, name: str, keep: str, inputs: str | list[str]) -> None:

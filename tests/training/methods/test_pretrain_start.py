@@ -92,7 +92,7 @@ def test_a_folder_can_be_tuned_on_chats_though_its_tokenizer_knows_none(tmp_path
     folder = tmp_path / "gpt2"
     entries = gpt2_folder(folder, tmp_path / "tokenizer" / "data" / "tokenizer.json")
     recipe.tables["sft"] = {"model": str(folder)}
-    _check_model(recipe, "sft", str(folder))
+    _check_model(recipe, "sft", str(folder), coming=(), kinds=("decoder",))
     begin = start(Context(recipe, "sft", recipe.step("sft")), str(folder))
     assert begin.vocabulary == entries + len(chat.SPECIAL_TOKENS)
     ids = chat.encode_prompt(begin.tokenizer, [{"role": "user", "content": text(1)}])
