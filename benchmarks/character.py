@@ -13,11 +13,11 @@ import os
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_trainer import settings_of
 
 from dataeng import stage
 from dataeng.recipe import Recipe
@@ -71,7 +71,7 @@ def main() -> None:
     """Train once and print the losses."""
     overrides = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
     steps = next((int(argument) for argument in sys.argv[1:] if "=" not in argument), 2000)
-    more = {key: tomllib.loads(f"v = {value}")["v"] for key, value in overrides.items()}
+    more = settings_of(overrides)
     data = Path(os.environ.get("DATA_DIR", "../shared/data"), "tinyshakespeare")
     text = next(data.rglob("input.txt")).read_text()
     with tempfile.TemporaryDirectory() as root:

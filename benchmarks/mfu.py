@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import tomllib
 from typing import Any
 
 import torch
@@ -22,41 +21,35 @@ from own_trainer import random_batches, step_seconds
 from torch import distributed as dist
 
 from dataeng.cli import UserError, run
-from dataeng.recipe import Recipe
+from dataeng.recipe import Recipe, override
 from training import flops
 from training.context import default_device
 from training.methods import pretrain
 from training.model.decoder import Decoder
 
 SHAPE = {"layers": 16, "width": 2048, "heads": 16, "kv_heads": 8, "ffn": 8192, "context": 2048, "tied": True}
-SETTINGS = {"micro_batch": 16, "compile": True, "optimizer": "muon"}
+SETTINGS: dict[str, Any] = {"micro_batch": 16, "compile": True, "optimizer": "muon"}
+OPTIONS = {"steps": 12, "vocabulary": 32_768, "peak": None}
 PARTS, WARM, AIM = 16, 4, 0.5  # micro-batches of a step
 
 
-def settings_of(words: list[str], world: int) -> tuple[dict[str, Any], pretrain.Config]:
+def settings_from(words: list[str], world: int) -> tuple[dict[str, Any], pretrain.Config]:
     """Options of this program; the shape and the trainer's settings, checked like a recipe's."""
-    options: dict[str, Any] = {"steps": 12, "vocabulary": 32_768, "peak": None}
-    shape, settings = dict(SHAPE), dict(SETTINGS)
+    given: dict[str, Any] = {}
     for word in words:
-        key, found, text = word.partition("=")
-        if not found:
-            raise UserError("usage: mfu.py [steps=12] [peak=TFLOPS] [vocabulary=N] [model.KEY=VALUE …] [KEY=VALUE …]")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        where = options if key in options else shape if key.startswith("model.") else settings
-        where[key.removeprefix("model.")] = value
+        override(given, word)
+    options = {key: given.pop(key, value) for key, value in OPTIONS.items()}
     if options["steps"] <= WARM + 1:
         raise UserError(f"steps = {options['steps']}: must be more than {WARM + 1}, which are not counted")
+    settings = SETTINGS | given | {"model": SHAPE | given.get("model", {})}
     table = {"batch": PARTS * settings["micro_batch"] * world, "max_steps": options["steps"], "checkpoint_every": 10**6}
-    return options, Recipe("mfu.py", "", 0, {"pretrain": table | settings | {"model": shape}}).step("pretrain")
+    return options, Recipe("mfu.py", "", 0, {"pretrain": table | settings}).step("pretrain")
 
 
 def main(words: list[str]) -> None:
     """Measure and print."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    options, settings = settings_of(words, world)
+    options, settings = settings_from(words, world)
     device = default_device(int(os.environ.get("LOCAL_RANK", "0")))
     if world > 1:
         dist.init_process_group("cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo")

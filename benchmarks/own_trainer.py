@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dataeng.recipe import Recipe
+from dataeng.recipe import Recipe, override
 from training import parallel, trainer
 from training.context import Context
 from training.methods import pretrain
@@ -19,6 +21,14 @@ from training.model.decoder import Decoder, init_weights
 from training.settings import TrainerConfig
 
 Batch = dict[str, Tensor]
+
+
+def settings_of(named: Mapping[str, str]) -> dict[str, Any]:
+    """Settings given as KEY=VALUE, read as a recipe's overrides are."""
+    found: dict[str, Any] = {}
+    for key, text in named.items():
+        override(found, f"{key}={text}")
+    return found
 
 
 def random_batches(rows: int, length: int, vocabulary: int, seed: int = 0) -> Iterator[Batch]:
@@ -50,8 +60,10 @@ def step_seconds(
     """
     with tempfile.TemporaryDirectory() as root:
         recipe = Recipe("", root, seed, {"pretrain": {"mesh": settings.mesh.model_dump()}, "train": {}})
-        several = processes > 1
-        context = Context.distributed(recipe, "pretrain") if several else Context.single(recipe, "pretrain")
+        if processes > 1:
+            context = Context.distributed(recipe, "pretrain", local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+        else:
+            context = Context.single(recipe, "pretrain")
         context.config, context.checkpoint_fingerprint = settings, "benchmark"
         model = parallel.build(context, lambda: Decoder(shape, vocabulary), settings, lambda m: init_weights(m, seed))
         ends = [time.perf_counter()]

@@ -8,10 +8,11 @@ The 12M decoder and the books of time_to_loss.py, our default recipe (KEY=VALUE 
 
 from __future__ import annotations
 
+import os
 import sys
-import tomllib
 
 import torch
+from own_trainer import settings_of
 from peer_trainer import LENGTH, ROWS
 from time_to_loss import POINTS, Curve, books, ours
 
@@ -26,8 +27,8 @@ def main(words: list[str]) -> int:
     steps = int(named.pop("tokens", "600000")) // (ROWS * LENGTH)
     rate, seed, low = float(named.pop("rate", "2e-3")), int(named.pop("seed", "0")), named.pop("precision", "bf16")
     more = {"optimizer": pretrain.Config().optimizer}
-    more |= {key: tomllib.loads(f"v = {value}")["v"] for key, value in named.items()}
-    torch.set_num_threads(2)
+    more |= settings_of(named)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rows, held_back = books(steps * ROWS * LENGTH)
     curves = {}
     for precision in ("fp32", low):

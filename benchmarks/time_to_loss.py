@@ -21,7 +21,6 @@ import os
 import statistics
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import torch
-from own_trainer import next_tokens, step_seconds
+from own_trainer import next_tokens, settings_of, step_seconds
 from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY, arguments, llama
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -242,7 +241,7 @@ def main(words: list[str]) -> int:
     seeds, rates = _numbers(named.pop("seeds", "0,1,2"), int), _numbers(named.pop("rates", "1e-3,2e-3,4e-3"), float)
     sides, share = named.pop("sides", "hf,ours").split(","), float(named.pop("share", "1"))
     path = Path(named.pop("results", os.devnull))
-    more = {key: tomllib.loads(f"v = {value}")["v"] for key, value in named.items()}
+    more = settings_of(named)
     more = {"optimizer": pretrain.Config().optimizer} | more
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     data, runs = None, []

@@ -14,13 +14,12 @@ import os
 import socket
 import statistics
 import sys
-import tomllib
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from own_trainer import random_batches, step_seconds
+from own_trainer import random_batches, settings_of, step_seconds
 from peer_trainer import LENGTH, ROWS, SHAPE, VOCABULARY
 from torch import distributed as dist
 from torch import multiprocessing
@@ -69,7 +68,7 @@ def main(words: list[str]) -> int:
     """Measure and print; 1 where the floor is missed."""
     named = dict(word.split("=", 1) for word in words if "=" in word)
     rounds, steps = int(named.pop("rounds", "5")), int(named.pop("steps", "10"))
-    more = {key: tomllib.loads(f"v = {value}")["v"] for key, value in named.items()} | {"compile": "compile" in words}
+    more = settings_of(named) | {"compile": "compile" in words}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -298,7 +298,8 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _override(values: dict[str, Any], argument: str) -> None:
+def override(values: dict[str, Any], argument: str) -> None:
+    """Set a value by ``KEY=VALUE``: KEY may name tables with dots, VALUE is TOML or else a string. Raises UserError."""
     key, equals, text = argument.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -331,7 +332,7 @@ def load(arguments: Sequence[str], homes: Sequence[str] = ("dataeng.",)) -> Reci
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: cannot be read as TOML: {error}") from None
     for argument in arguments[1:]:
-        _override(values, argument)
+        override(values, argument)
     root, seed = values.pop("root", None), values.pop("seed", 0)
     if not isinstance(root, str) or not root:
         raise UserError(f"{path}: root = {_show(root)}: must be a folder or an s3:// address")

@@ -91,8 +91,8 @@ class TrainerConfig(Table):
     )
     compile: bool | Literal["model"] = runtime(
         False,
-        description='Compile blocks and loss; "model": all of it as one graph where one worker has it whole, which is '
-        "a little faster and takes longer to compile the more layers there are",
+        description="Compile blocks, and pretraining's loss; `model`: one graph where one worker has it whole, a bit "
+        "faster, and longer to compile the more layers there are",
     )
     checkpoint_every: int = runtime(100, ge=1, description="Steps between checkpoints")
     keep: int = runtime(2, ge=1, description="The last checkpoints kept; the next two rules keep others besides")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dataeng import stage
 from dataeng.cli import UserError
-from dataeng.recipe import KeyProblem, Recipe, Table, _override, build, content, hash_files, load, runtime
+from dataeng.recipe import KeyProblem, Recipe, Table, build, content, hash_files, load, override, runtime
 
 
 class Inner(Table):
@@ -61,14 +61,14 @@ def check(folder: Path, text: str, *overrides: str) -> subprocess.CompletedProce
 )
 def test_an_override_is_toml_and_else_the_bare_string(argument: str, value: object) -> None:
     values: dict = {}
-    _override(values, argument)
+    override(values, argument)
     assert values == {"a": {"b": value}}
 
 
 def test_overrides_reach_nested_tables_and_leave_their_neighbours() -> None:
     values = tomllib.loads("[filter.language]\nkeep = []\nthreshold = 0.3")
-    _override(values, "filter.language.threshold=0.65")
-    _override(values, "filter.gopher.mean_word_length.min=2")
+    override(values, "filter.language.threshold=0.65")
+    override(values, "filter.gopher.mean_word_length.min=2")
     assert values["filter"] == {
         "language": {"keep": [], "threshold": 0.65},
         "gopher": {"mean_word_length": {"min": 2}},
@@ -78,13 +78,13 @@ def test_overrides_reach_nested_tables_and_leave_their_neighbours() -> None:
 @pytest.mark.parametrize("argument", ["", "a", "=3", "a.=3", ".b=3", "a..b=3"])
 def test_what_is_no_override_is_refused(argument: str) -> None:
     with pytest.raises(UserError, match="an override is KEY=VALUE"):
-        _override({}, argument)
+        override({}, argument)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_an_override_value(text: str) -> None:
     values: dict = {}
-    _override(values, f"a={text}")
+    override(values, f"a={text}")
     assert "a" in values
 
 

@@ -62,9 +62,8 @@ def row_mask(segments_BL: Tensor, causal: bool, window: int | None = None) -> Te
             seen = seen & (key <= query)
         return seen & ((key - query).abs() <= window // 2) if window else seen
 
-    # Not as a part of a compiled model: it goes round the graph.
-    made = torch.compiler.disable(create_block_mask)
-    return made(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
+    mask: BlockMask = _block_mask()(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
+    return mask
 
 
 def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -> Tensor:
@@ -74,6 +73,11 @@ def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -
     if segments_BL is None:
         segments_BL = torch.ones_like(tokens_BL[:1])
     return exact_mask(here, every, segments_BL, spread.gather(segments_BL, 1), causal=True)
+
+
+@cache
+def _block_mask() -> Any:
+    return torch.compiler.disable(create_block_mask)  # no part of a compiled model: it goes round the graph
 
 
 @cache
