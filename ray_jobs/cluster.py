@@ -51,6 +51,8 @@ def start(recipe: Recipe) -> None:
 
 def _start_local(cpus: int, object_store_bytes: int) -> None:
     """Start a local cluster; Ray waits 30 seconds for its own processes, which a busy machine can exceed."""
+    # A watcher that asks whether the nodes are taken away: this one is not, and workers wait for its process.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     import ray
 
     for left in reversed(range(_TRIES)):
