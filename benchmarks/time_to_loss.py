@@ -9,7 +9,7 @@ same in the same order for both; the seed sets their order and the first weights
 a twentieth of warm-up, then a cosine to a tenth. Books held back whole are validated on. ``share`` shortens our run,
 schedule and all, to so much of the peer's. ``results`` keeps runs as JSON lines and takes those that are there, so
 that parts can be measured one after another, or beside each other; KEY=VALUE are further settings of ours
-(optimizer="adamw"). The time of a step is measured at the end, both sides in turns. Printed are medians over the
+(optimizer="adamw"). The time of a step is measured first, both sides in turns. Printed are medians over the
 seeds of ours / theirs in steps and in time. Floor: 0.7 in time.
 """
 
@@ -245,6 +245,9 @@ def main(words: list[str]) -> int:
     more = {"optimizer": pretrain.Config().optimizer} | more
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     data, runs = None, []
+    if timed := set(sides) == {"hf", "ours"}:  # first: the two are forked
+        taken, speed = speeds({"rate": rates[0], "seed": 0, "compiled": "eager" not in words, "settings": more})
+        print(f"a step: the peer's {taken['hf']:.3f} s, ours {taken['ours']:.3f} s, {speed:.3f} x", flush=True)
     for seed in seeds:
         for rate in rates:
             for side in sides:
@@ -263,10 +266,8 @@ def main(words: list[str]) -> int:
                         f"{side:<5}rate {rate:<8g}seed {seed}  {length} steps: {found['losses'][-1][1]:.4f}", flush=True
                     )
                 runs.append(found)
-    if set(sides) != {"hf", "ours"}:
+    if not timed:
         return 0
-    taken, speed = speeds({"rate": rates[0], "seed": 0, "compiled": "eager" not in words, "settings": more})
-    print(f"a step: the peer's {taken['hf']:.3f} s, ours {taken['ours']:.3f} s, {speed:.3f} x")
     ratios = compare(runs, speed)
     if any(in_time is None for _, _, in_time in ratios):
         print("MISSED: a run of ours never reached the peer's loss")

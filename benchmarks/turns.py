@@ -1,42 +1,52 @@
-"""Times of training steps that take turns, one by one, so that all see the same machine, whatever else it does."""
+"""Times of training steps that take turns, one by one, so that all see the same machine, whatever else it does.
+
+Each contestant is a process of its own, as real runs are: in threads of one, all would pay for an allocator that gives
+large tensors back to the system after each use (a third of a step of a 12M model). Processes are forked, so this comes
+before anything in the parent has computed in several threads.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import statistics
-import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 
 # run(steps, ended) trains for so many steps and calls ended() after each.
 Run = Callable[[int, Callable[[], None]], None]
+_LOOK_SECONDS = 1.0
+_PROCESSES = multiprocessing.get_context("fork")
 
 
-class _Contestant(threading.Thread):
+class _Contestant:
     def __init__(self, run: Run, steps: int) -> None:
-        super().__init__(daemon=True)
-        self.task, self.steps = run, steps
-        self.go, self.stands = threading.Semaphore(0), threading.Semaphore(0)
-        self.error: BaseException | None = None
+        self.run, self.steps = run, steps
+        self.go, self.stands = _PROCESSES.Semaphore(0), _PROCESSES.Semaphore(0)
+        self.process = _PROCESSES.Process(target=self.train, daemon=True)
+        self.process.start()
 
     def ended(self) -> None:
         self.stands.release()
         self.go.acquire()
 
-    def run(self) -> None:
+    def train(self) -> None:
         self.go.acquire()
         try:
-            self.task(self.steps, self.ended)
-        except BaseException as error:  # noqa: BLE001 — raised where its turn is waited for
-            self.error = error
+            self.run(self.steps, self.ended)
+        except BaseException:  # noqa: BLE001 — the parent says that it ended
+            traceback.print_exc()
+            os._exit(1)
         self.stands.release()
 
     def turn(self) -> float:
         """Let it go on to its step's end (or its own); the seconds taken."""
         begun = time.perf_counter()
         self.go.release()
-        self.stands.acquire()
-        if self.error is not None:
-            raise self.error
+        while not self.stands.acquire(timeout=_LOOK_SECONDS):
+            if self.process.exitcode:
+                raise RuntimeError("a contestant failed; see above")
         return time.perf_counter() - begun
 
 
@@ -44,16 +54,18 @@ def step_times(runs: Mapping[str, Run], steps: int, warm: int) -> dict[str, list
     """Seconds of each contestant's steps but the first ``warm``, which compile."""
     contestants = {name: _Contestant(run, steps) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for contestant in contestants.values():
-        contestant.start()
-    for number in range(steps):
-        for name, contestant in contestants.items():
-            seconds = contestant.turn()
-            if number >= warm:
-                times[name].append(seconds)
-    for contestant in contestants.values():
-        contestant.turn()
-        contestant.join()
+    try:
+        for number in range(steps):
+            for name, contestant in contestants.items():
+                seconds = contestant.turn()
+                if number >= warm:
+                    times[name].append(seconds)
+        for contestant in contestants.values():
+            contestant.turn()
+            contestant.process.join()
+    finally:
+        for contestant in contestants.values():
+            contestant.process.kill()  # a trainer would save at SIGTERM first
     return times
 
 

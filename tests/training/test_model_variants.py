@@ -11,7 +11,8 @@ from training.model.assemble import assemble, shapes
 from training.model.attention import View, attend, exact_mask
 from training.model.config import ModelConfig
 from training.model.decoder import draw, init_weights
-from training.model.positions import sinusoids
+from training.model.norms import RMSNorm
+from training.model.positions import rotary, rotate, sinusoids
 
 SMALL = {"layers": 2, "width": 32, "heads": 4, "context": 64}
 SCALED = {"type": "yarn", "factor": 4.0, "original_context": 16}
@@ -128,3 +129,44 @@ def test_sinusoids_are_those_of_the_paper():
 def test_shapes_that_make_no_model_are_refused(values, message):
     with pytest.raises(ValidationError, match=message):
         ModelConfig(**SMALL | values)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["contiguous", "transposed"])
+def test_the_root_mean_square_norm_has_torchs_values_and_slopes(turned):
+    torch.manual_seed(0)
+    weight, slope = torch.randn(8), torch.randn(3, 5, 8)
+    inputs = torch.randn(5, 3, 8).transpose(0, 1) if turned else torch.randn(3, 5, 8)
+
+    def found(norm):
+        x, w = inputs.clone().requires_grad_(), weight.clone().requires_grad_()
+        out = norm(x.transpose(0, 1).contiguous().transpose(0, 1) if turned else x, w)
+        return out, *torch.autograd.grad(out, (x, w), slope)
+
+    def ours(x, w):
+        norm = RMSNorm(8, 1e-5)
+        return torch.func.functional_call(norm, {"weight": w}, (x,))
+
+    theirs = found(lambda x, w: torch.nn.functional.rms_norm(x, (8,), w, 1e-5))
+    for one, other in zip(found(ours), theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_normed_row_of_zeros_stays_finite():
+    x = torch.zeros(1, 2, 8, requires_grad=True)
+    RMSNorm(8, 1e-5)(x).sum().backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotary_pairs_turn_by_their_angle(dtype):
+    config = ModelConfig.model_validate({"width": 16, "heads": 2, "layers": 1, "ffn": 16, "context": 8})
+    torch.manual_seed(0)
+    heads = torch.randn(1, 2, 8, 8, dtype=dtype)
+    positions = torch.arange(8)[None]
+    turned = rotate(heads, *rotary(positions, config))
+    angle = positions[0, :, None].double() * config.rope_theta ** (-torch.arange(0, 8, 2).double() / 8)
+    wanted = torch.complex(*heads.double().chunk(2, -1)) * torch.polar(torch.ones_like(angle), angle)
+    assert turned.dtype == dtype
+    close = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}[dtype]  # half of bf16's last place, for numbers under 4
+    torch.testing.assert_close(turned.double(), torch.cat((wanted.real, wanted.imag), -1), rtol=0, atol=close)

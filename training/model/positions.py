@@ -62,18 +62,21 @@ def frequencies(head_width: int, theta: float, scaling: RopeScaling | None) -> t
 
 
 def rotary(positions_BL: Tensor, config: ModelConfig, local: bool = False) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (B, 1, L, E) of RoPE in fp32, halves repeated as Llama does (arXiv:2104.09864)."""
+    """Cosine and sine (B, 1, L, P) of RoPE's angles in fp32 (arXiv:2104.09864)."""
     theta, scaling = (config.local_theta, None) if local else (config.rope_theta, config.rope_scaling)
     turns, factor = frequencies(config.head_width, theta, scaling)
     angle = positions_BL[:, None, :, None].float() * torch.tensor(turns, device=positions_BL.device)
-    angle = torch.cat((angle, angle), dim=-1)
     return angle.cos() * factor, angle.sin() * factor
 
 
 def rotate(x_BHLE: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Each pair (i, i + E/2) of a head turned by its position's angle."""
-    left, right = x_BHLE.chunk(2, dim=-1)
-    return (x_BHLE * cosine + torch.cat((-right, left), dim=-1) * sine).to(x_BHLE.dtype)
+    """Each pair (i, i + E/2) of a head, as Llama has them, turned by its position's angle; computed in fp32."""
+    left_BHLP, right_BHLP = x_BHLE.chunk(2, dim=-1)
+    turned = (
+        torch.addcmul(left_BHLP * cosine, right_BHLP, sine, value=-1),
+        torch.addcmul(right_BHLP * cosine, left_BHLP, sine),
+    )
+    return torch.cat([half_BHLP.to(x_BHLE.dtype) for half_BHLP in turned], dim=-1)
 
 
 def sinusoids(positions_BL: Tensor, width: int) -> Tensor:
