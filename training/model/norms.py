@@ -32,8 +32,9 @@ class _OnePassRMSNorm(torch.autograd.Function):
             slope_BLD.contiguous(), x_BLD.contiguous(), [width], torch.zeros_like(inverse_BL1), inverse_BL1,
             weight_D, None, [True, True, False],
         )  # fmt: skip
-        # Layer norm takes the row's mean out of the slope, which here belongs to it.
-        return to_x_BLD.addcmul_(inverse_BL1, (slope_BLD @ weight_D / width)[..., None]), to_weight_D, None
+        with torch.autocast("cpu", enabled=False):  # the product stays fp32 wherever backward is called
+            mean_BL1 = (slope_BLD @ weight_D)[..., None] / width
+        return to_x_BLD.addcmul_(inverse_BL1, mean_BL1), to_weight_D, None  # layer norm took the mean away
 
 
 class RMSNorm(nn.Module):
