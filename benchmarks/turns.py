@@ -1,17 +1,14 @@
 """Times of training steps that take turns, one by one, so that all see the same machine, whatever else it does.
 
-Each contestant is a process of its own, as real runs are: in threads of one, all would pay for an allocator that gives
-large tensors back to the system after each use (a third of a step of a 12M model). Processes are forked, so this comes
-before anything in the parent has computed in several threads.
+Each contestant is a process of its own, as real runs are, with its own allocator and threads. Processes are forked, so
+this comes before anything in the parent has computed in several threads.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Mapping
 
 # run(steps, ended) trains for so many steps and calls ended() after each.
@@ -33,11 +30,7 @@ class _Contestant:
 
     def train(self) -> None:
         self.go.acquire()
-        try:
-            self.run(self.steps, self.ended)
-        except BaseException:  # noqa: BLE001 — the parent says that it ended
-            traceback.print_exc()
-            os._exit(1)
+        self.run(self.steps, self.ended)
         self.stands.release()
 
     def turn(self) -> float:
