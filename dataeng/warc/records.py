@@ -175,7 +175,8 @@ class Reader:
         if fit != _AFTER and frame.state == WHOLE:
             return self._item(text, head, start, end)
         agreed = agrees(head.headers.get("warc-block-digest"), text.data[content - text.base : end - text.base])
-        doubtful = fit == _AFTER and self._next_line(text.data, content - text.base, end - text.base) >= 0
+        line_end = end + len(self.grammar.after)  # a line that opens a record may end with what seems to follow one
+        doubtful = fit == _AFTER and self._next_line(text.data, content - text.base, line_end - text.base) >= 0
         if not agreed and (doubtful or frame.state == WHOLE):
             return self._without_length(text, head, start)
         if agreed is None and frame.state != SOUND and not self.container.exact:

@@ -53,6 +53,14 @@ def test_what_is_untouched_comes_out(folder, container, data):
     assert all(item.length >= 0 and item.offset + item.length <= len(broken) for item in items)
 
 
+def test_a_length_that_leads_to_the_end_of_the_next_records_line_leads_nowhere(folder):
+    made = captures.sample("arc", 0)
+    opening = made.data[made.ranges[captures.url_of(1)][0] :].partition(b"\n")[0]
+    broken = captures.damage(made.data, "cut", 100, len(opening) + 1, b"")[0]
+    found = {item.url for item in read(folder, broken, made.name) if isinstance(item, Capture)}
+    assert found >= made.blocks.keys() - {captures.url_of(0)}
+
+
 @pytest.mark.parametrize("container", ["gz", "zst", "digest"])
 @settings(max_examples=60)
 @given(data=st.data())
