@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.order import Interval, Mixture, in_order, permute, rank_share, sample_of
+from training.data.order import Interval, Mixture, in_order, oversampled, permute, rank_share, sample_of
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**63))
@@ -92,6 +92,18 @@ def test_a_mixture_keeps_its_weights_at_every_point(weights, count):
         seen[name] += 1
     for name, weight in weights.items():
         assert abs(seen[name] - count * weight / total) <= len(weights) + count * len(weights) / 4096
+
+
+def test_a_small_source_is_not_given_oftener_than_its_weight_says():
+    weights = {"web": 1_000_000.0, "qa": 100.0, "chat": 3.0}
+    mixture, count = Mixture([Interval(0, weights)]), 1_000_000
+    names = [mixture.at(g) for g in (*range(3), count)]
+    assert names[0] == ("web", 0)
+    given = dict(zip(mixture.names, mixture._counts(0, count), strict=True))
+    assert given["qa"] == pytest.approx(100, rel=0.05)
+    assert sum(given.values()) == count
+    assert oversampled(weights) == {"chat": pytest.approx(1e6 / 262144 / 3, rel=0.01)}
+    assert oversampled({"a": 0.7, "b": 0.3}) == {}
 
 
 @given(WEIGHTS, WEIGHTS, st.integers(1, 5000), st.integers(1, 500))

@@ -9,11 +9,13 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 _ROUNDS = 6
-_PATTERN = 4096  # weights of a mixture are rounded to parts of this
+_PATTERN, _LONGEST = 4096, 1 << 18  # weights of a mixture are rounded to parts of this; of at most that
+_LEAST = 16  # parts of the smallest weight, where the longest period has so many: rounded by 3 % at most
 
 
 def key_of(*parts: int | str) -> int:
@@ -99,7 +101,8 @@ class Interval:
 class Mixture:
     """The source of each global sample, by largest deficit, and the sample's ordinal there.
 
-    Weights are rounded to parts of 4096, so that the order repeats and any g is found at once.
+    Weights are rounded to parts of 4096, and finer (to 262,144) until the smallest has 16 parts: the order repeats,
+    and any g is found at once. A weight below that comes once a period (``oversampled``).
     """
 
     def __init__(self, intervals: Sequence[Interval]) -> None:
@@ -115,33 +118,58 @@ class Mixture:
 
     def _counts(self, interval: int, g: int) -> np.ndarray:
         """How many of the first g global samples came from each source, g in that interval or at its end."""
-        order, sums = self.patterns[interval]
-        whole, rest = divmod(g - self.starts[interval], len(order))
-        counts: np.ndarray = self.before[interval] + whole * sums[-1] + sums[rest]
-        return counts
+        pattern = self.patterns[interval]
+        whole, rest = divmod(g - self.starts[interval], len(pattern.order))
+        return self.before[interval] + whole * pattern.parts + np.bincount(pattern.order[:rest], None, len(self.names))
 
     def at(self, g: int) -> tuple[str, int]:
         """The source of global sample g, and how many samples that source gave before."""
         interval = int(np.searchsorted(self.starts, g, side="right")) - 1
-        order, _ = self.patterns[interval]
-        source = int(order[(g - self.starts[interval]) % len(order)])
-        return self.names[source], int(self._counts(interval, g)[source])
+        pattern = self.patterns[interval]
+        whole, place = divmod(g - self.starts[interval], len(pattern.order))
+        source = int(pattern.order[place])
+        before = int(self.before[interval][source]) + whole * int(pattern.parts[source])
+        return self.names[source], before + int(pattern.earlier[place])
 
 
-def _pattern(weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The order of sources over one period, and each source's count before each place (and at the end)."""
+def oversampled(weights: Mapping[str, float], bound: float = 1.1) -> dict[str, float]:
+    """The sources whose weight is so small that they come more often than it says, past ``bound``: how much so."""
+    total, names = sum(weights.values()), sorted(weights)
+    parts = _parts([weights[name] for name in names])
+    found = {n: p * total / (weights[n] * parts.sum()) for n, p in zip(names, parts, strict=True) if p}
+    return {name: float(by) for name, by in found.items() if by > bound}
+
+
+def _parts(weights: Sequence[float]) -> np.ndarray:
+    """Each weight's places in one period."""
     shares = np.asarray(weights, float)
     if (shares < 0).any() or not shares.sum() > 0:
         raise ValueError(f"the weights of a mixture are at least 0, one of them more: {list(weights)}")
-    parts = np.maximum((shares / shares.sum() * _PATTERN).round(), shares > 0).astype(np.int64)
+    shares, period = shares / shares.sum(), _PATTERN
+    while period < _LONGEST and shares[shares > 0].min() * period < _LEAST:
+        period *= 2
+    return np.maximum((shares * period).round(), shares > 0).astype(np.int64)
+
+
+class _Pattern(NamedTuple):
+    """One period of a mixture: places' sources, how often each came before in it, and sources' places."""
+
+    order: np.ndarray
+    earlier: np.ndarray
+    parts: np.ndarray
+
+
+def _pattern(weights: Sequence[float]) -> _Pattern:
+    """One period of sources, by largest deficit."""
+    parts = _parts(weights)
     period = int(parts.sum())
-    order = np.empty(period, np.int64)
-    counts = np.zeros((period + 1, len(parts)), np.int64)
+    order, earlier = np.empty(period, np.int32), np.empty(period, np.int32)
+    given = np.zeros(len(parts), np.int64)
     for place in range(period):
-        order[place] = np.argmax(parts * (place + 1) - counts[place] * period)
-        counts[place + 1] = counts[place]
-        counts[place + 1, order[place]] += 1
-    return order, counts
+        source = np.argmax(parts * (place + 1) - given * period)
+        order[place], earlier[place] = source, given[source]
+        given[source] += 1
+    return _Pattern(order, earlier, parts)
 
 
 class ByStep:
