@@ -154,6 +154,21 @@ class Attempt:
             **values,
         )
 
+    def unpublish(self) -> bool:
+        """Take the standing manifest away, before files that it may name are written over; False: write nothing.
+
+        That is where another run published the same result since this attempt began. Raises Conflict where it was
+        another result.
+        """
+        path = storage.join(self.folder, self.manifest_path)
+        found = storage.read_tagged(path)
+        if (found[1] if found else None) == self.tag:
+            storage.delete([path])
+            self.tag = None
+            return True
+        self._same_result(path, found)
+        return False
+
     def publish(self, manifest: Manifest) -> Manifest:
         """Make the attempt visible in one conditional write, and return what stands published.
 
@@ -163,9 +178,12 @@ class Attempt:
         storage.make_durable([storage.join(self.folder, f.path) for t in manifest.tables.values() for f in t.files])
         if storage.write_if(path, manifest.encoded(), self.tag):
             return manifest
-        found = storage.read_tagged(path)
+        return self._same_result(path, storage.read_tagged(path))
+
+    def _same_result(self, path: str, found: tuple[bytes, str] | None) -> Manifest:
+        """What another run published first; raises Conflict where that is not what this attempt makes."""
         other = parse_manifest(path, found[0]) if found else None
-        if other and other.fingerprint == manifest.fingerprint:
+        if other and other.fingerprint == self.fingerprint:
             log.info("%s: another run published the same result first; using it", self.stage)
             return other
         raise Conflict(f"{path}: another run with other settings or inputs published meanwhile")

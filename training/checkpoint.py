@@ -13,11 +13,10 @@ import platform
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed as dist
@@ -31,7 +30,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from dataeng import storage
 from dataeng.cli import Failure
 from dataeng.stage import library_versions
-from training.checkpoint_files import HashedFiles, Part
+from training.checkpoint_files import Damaged, HashedFiles, Part
 from training.context import Context
 from training.settings import TrainerConfig
 
@@ -39,16 +38,23 @@ log = logging.getLogger("millrace")
 _STEP = "step-"
 
 
+class _SortedOut(NamedTuple):
+    """The checkpoints of a folder, newest first."""
+
+    usable: dict[str, dict[str, Any]]  # by folder, the manifests of whole ones that this run may go on from
+    damaged: dict[tuple[int, str], str]  # by step and folder, what is wrong
+
+
 class Checkpoints:
     """Saves and finds the checkpoints of one run. One save is in flight at most."""
 
     def __init__(self, context: Context, settings: TrainerConfig) -> None:
         self.context, self.settings = context, settings
-        self.folder = storage.join(context.folder, "checkpoints", context.checkpoint_fingerprint or "none")
+        self.folder = context.checkpoints
         self.group: Any = dist.new_group(backend="gloo") if context.processes > 1 else None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
-        self.scores: dict[int, float] = {}  # the validation loss of saved steps, where one was measured
+        self.damaged: set[str] = set()  # attempts whose bytes were found to be others than those written
         cuda = context.device.type == "cuda"
         # Its copies are kept from save to save: fresh memory costs as much as the copying.
         self.stager = DefaultStager(StagingOptions(cuda, False, False, cuda))
@@ -57,11 +63,13 @@ class Checkpoints:
         """Start saving after ``facts["step"]`` steps; the state is copied before this returns."""
         self.join()
         torch.serialization.set_crc32_options(False)  # files have a hash of their own; this one costs a quarter more
-        state = _state(model, optimizer)
+        state, _ = _state(model, optimizer)
         attempt = self.context.broadcast(uuid.uuid4().hex)
         folder = storage.join(self.folder, f"{_STEP}{facts['step']:08d}")
         files, local = HashedFiles(storage.join(folder, attempt)), not storage.is_s3(folder)
-        writer = FileSystemWriter(files.folder, single_file_per_rank=True, thread_count=1, sync_files=local)
+        # Nothing is copied ahead: all is on the CPU, and a thread's copying would open a context on the first GPU.
+        ahead = {"single_file_per_rank": True, "thread_count": 1, "per_thread_copy_ahead": 0}
+        writer = FileSystemWriter(files.folder, sync_files=local, **ahead)  # type: ignore[arg-type]
         writer.fs = files
         group = {"process_group": self.group, "no_dist": self.group is None}
         saved = dcp.async_save(state, storage_writer=writer, async_stager=self.stager, **group)
@@ -86,9 +94,14 @@ class Checkpoints:
             "conditions": conditions(self.context, self.settings),
             **facts,
         }
-        text = json.dumps(manifest, indent=1).encode()
-        if not storage.write_if(storage.join(folder, "manifest.json"), text, None):
-            log.info("%s: a checkpoint stands there already", folder)
+        text, path = json.dumps(manifest, indent=1).encode(), storage.join(folder, "manifest.json")
+        if not storage.write_if(path, text, None):
+            if folder in self._sorted_out().usable:
+                log.info("%s: a checkpoint stands there already", folder)
+            else:
+                log.info("%s: takes the place of one that this run cannot go on from", folder)
+                storage.delete([path])
+                storage.write_if(path, text, None)
         self._prune()
 
     def join(self) -> None:
@@ -110,38 +123,47 @@ class Checkpoints:
         return sorted(((int(folder.rpartition(_STEP)[2]), folder) for folder in folders), reverse=True)
 
     def _prune(self) -> None:
-        """Delete those that no rule keeps, each one's manifest first."""
-        found = self.found()
-        for step, folder in found:
-            if step not in self.scores:
-                self.scores[step] = _validation_loss(folder)
-        kept = kept_steps({step: self.scores[step] for step, _ in found}, self.settings)
-        for _, folder in [entry for entry in found if entry[0] not in kept]:
+        """Delete this run's own that no rule keeps, and damaged ones that it is past; each one's manifest first.
+
+        What a run with another ``max_steps`` may go on from, and this one may not, is neither counted nor touched.
+        """
+        sorted_out = self._sorted_out()
+        steps = {int(manifest["step"]): folder for folder, manifest in sorted_out.usable.items()}
+        scores = {step: _validation_loss(sorted_out.usable[folder]) for step, folder in steps.items()}
+        kept = kept_steps(scores, self.settings)
+        dropped = [folder for step, folder in steps.items() if step not in kept]
+        dropped += [folder for step, folder in sorted_out.damaged if step <= max(steps, default=-1)]
+        for folder in dropped:
             storage.delete([storage.join(folder, "manifest.json")])
             storage.delete([entry.path for entry in storage.list_files(folder)])
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Load the newest checkpoint that verifies; its manifest comes back, or None where there is none.
 
-        Raises Failure where one verified, but broke while it was loaded, and there is none before it.
+        Raises Failure where one cannot be read (a full disk, a store that does not answer: that is no damage), and
+        where one verified, but broke while it was loaded, and there is none before it.
         """
         candidates = self.context.broadcast(self._candidates() if self.context.first else None)
         half_loaded = ""
-        for folder, manifest in candidates:
-            state = _state(model, optimizer)
-            groups = deepcopy(state["optimizer"]["param_groups"])  # loading writes into them
+        for folder, manifest in candidates.items():
+            state, groups = _state(model, optimizer)
             problem, touched = self._load(state, folder, manifest)
             if problem is None:
-                state["optimizer"]["param_groups"] = groups  # the settings' own; those saved are of one stage's names
+                state["optimizer"]["param_groups"] = groups
                 dcp_state.set_state_dict(
                     model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
                 )
                 self._say_what_differs(manifest)
                 return dict(manifest)
-            half_loaded = folder if touched else half_loaded
+            if touched:
+                half_loaded = folder
+            else:
+                self.damaged.add(manifest["attempt"])
             self.context.log("%s: %s; going back to the checkpoint before", folder, problem)
         if half_loaded:
             raise Failure(f"{half_loaded}: could not be loaded, and there is no whole checkpoint before it: run again")
+        if candidates:
+            self.context.log("%s: no whole checkpoint is left: training starts again", self.context.name)
         optimizer.state.clear()  # asking for its state made one, as after a step: a new run must not begin with it
         return None
 
@@ -162,41 +184,56 @@ class Checkpoints:
             dcp.load(state, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
 
         try:
-            problem = self._problem(verify)
-            return (problem, False) if problem else (self._problem(load), True)
+            problems = self._problems(verify)
+            if other := [text for is_damage, text in problems if not is_damage]:
+                raise Failure(f"{folder}: could not be read ({other[0]}): run again")
+            if problems:
+                return problems[0][1], False
+            return next((text for _, text in self._problems(load)), None), True
         finally:
             files.close()
 
-    def _problem(self, action: Callable[[], None]) -> str | None:
-        """What went wrong in ``action`` on any rank, or None; a collective."""
-        problem = None
+    def _problems(self, action: Callable[[], None]) -> list[tuple[bool, str]]:
+        """What went wrong in ``action``, of all ranks, and whether bytes were found to be damaged; a collective."""
+        problem: tuple[bool, str] | None = None
         try:
             action()
-        except (Exception, CheckpointException) as error:  # noqa: BLE001 — told to all ranks; the one before is tried
-            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        problems: list[str | None] = [problem] * self.context.processes
+        except (Exception, CheckpointException) as error:  # noqa: BLE001 — told to all ranks
+            problem = isinstance(error, Damaged), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        problems: list[tuple[bool, str] | None] = [problem] * self.context.processes
         if self.group is not None:
             dist.all_gather_object(problems, problem, group=self.group)
-        return next((text for text in problems if text), None)
+        return [found for found in problems if found is not None]
 
-    def _candidates(self) -> list[tuple[str, dict[str, Any]]]:
-        """Whole checkpoints that this run may go on from, newest first (rank 0)."""
+    def _candidates(self) -> dict[str, dict[str, Any]]:
+        """Whole checkpoints that this run may go on from, by folder, newest first (rank 0); says what it passes."""
+        sorted_out = self._sorted_out()
+        for problem in sorted_out.damaged.values():
+            self.context.log("%s; passed over", problem)
+        return sorted_out.usable
+
+    def _sorted_out(self) -> _SortedOut:
+        """What stands in the folder."""
         entries = {entry.path: entry.size for entry in storage.list_files(self.folder)}
-        good = []
+        found = _SortedOut({}, {})
         for step, folder in self.found():
             try:
                 manifest = json.loads(storage.read_bytes(storage.join(folder, "manifest.json")))
                 base = storage.join(folder, manifest["attempt"])
                 lost = [p["name"] for p in manifest["files"] if entries.get(storage.join(base, p["name"])) != p["size"]]
-                last = manifest["max_steps"]
+                last, is_bound = manifest["max_steps"], manifest["bound"]
+            except FileNotFoundError:  # pruned by another run meanwhile
+                continue
             except (ValueError, KeyError, TypeError) as error:
-                self.context.log("%s: its manifest is damaged (%s); passed over", folder, error)
+                found.damaged[step, folder] = f"{folder}: its manifest is damaged ({error})"
                 continue
             if lost:
-                self.context.log("%s: %s is missing or has another size; passed over", folder, lost[0])
-            elif self._is_continued(step, last):
-                good.append((folder, manifest))
-        return good
+                found.damaged[step, folder] = f"{folder}: {lost[0]} is missing or has another size"
+            elif manifest["attempt"] in self.damaged:
+                found.damaged[step, folder] = f"{folder}: its bytes are not those of the manifest"
+            elif self._is_continued(step, last) and (is_bound or last == self.settings.max_steps):
+                found.usable[folder] = manifest
+        return found
 
     def _is_continued(self, step: int, last: int) -> bool:
         """Whether a run of ``last`` steps had, up to ``step``, the learning rates that this one has."""
@@ -256,16 +293,16 @@ def _writer_of(name: str) -> int | None:
     return int(rank) if rank.isdigit() else None
 
 
-def _validation_loss(folder: str) -> float:
-    """The validation loss of a checkpoint's step; infinite where none was measured or its manifest is damaged."""
-    try:
-        manifest = json.loads(storage.read_bytes(storage.join(folder, "manifest.json")))
-        return float(manifest["metrics"].get("validation_loss", math.inf))
-    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
-        return math.inf
+def _validation_loss(manifest: Mapping[str, Any]) -> float:
+    """The validation loss of a checkpoint's step; infinite where none was measured."""
+    return float(manifest["metrics"].get("validation_loss", math.inf))
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Model and optimiser as torch's checkpointing wants them, by parameter name."""
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], list[Any]]:
+    """Model and optimiser as torch's checkpointing wants them, by parameter name; the optimiser's groups apart.
+
+    Groups are the settings' own and not kept: how many there are depends on the layers that a stage has.
+    """
     weights, moments = dcp_state.get_state_dict(model, optimizer)
-    return {"model": weights, "optimizer": moments}
+    groups: list[Any] = moments.pop("param_groups")  # type: ignore[assignment]
+    return {"model": weights, "optimizer": moments}, groups

@@ -5,13 +5,15 @@ Pairs that others wrote teach little about the mistakes that a model makes; its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from dataeng import storage
 from dataeng.cli import UserError
 from dataeng.recipe import Table, runtime
 from dataeng.tokens import chat
@@ -48,10 +50,38 @@ def ranked_pairs(answers: Sequence[tuple[int, ...]], rewards: Sequence[float]) -
     return list(found.values())
 
 
+def kept(context: Context, draw: Callable[[], list[EncodedPair]]) -> list[EncodedPair]:
+    """The pairs that this run drew when it first began, kept beside its checkpoints; all processes call it.
+
+    Drawn again by another number of workers, an answer can differ by rounding, and with the pairs' number their order.
+    """
+    path = storage.join(context.checkpoints, "pairs.jsonl")
+    if not context.first_does(lambda: storage.read_tagged(path) is not None):
+        text = "".join(_line(pair) + "\n" for pair in draw())
+        context.first_does(lambda: storage.write_if(path, text.encode(), None))
+    text = context.first_does(lambda: storage.read_bytes(path).decode())
+    return [_pair(line) for line in text.splitlines()]
+
+
+def _line(pair: EncodedPair) -> str:
+    chosen, rejected = pair
+    return json.dumps({"chosen": chosen.ids, "rejected": rejected.ids, "prompt": chosen.mask.index(True)})
+
+
+def _pair(line: str) -> EncodedPair:
+    row = json.loads(line)
+    sides = [_side(row[side][: row["prompt"]], row[side][row["prompt"] :]) for side in EncodedPair._fields]
+    return EncodedPair(*sides)
+
+
+def _side(prompt: Sequence[int], answer: Sequence[int]) -> Example:
+    return Example([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+
+
 def draw(
     context: Context, config: Drawn, begin: Start, model: nn.Module, prompts: Sequence[Prompt], dtype: torch.dtype
 ) -> list[EncodedPair]:
-    """The pairs of all prompts, in their order, the same on every rank and for any number of ranks."""
+    """The pairs of all prompts, in their order, the same on every rank."""
     stops = tuple(chat.stop_ids(begin.tokenizer))
     pad = chat.token_id(begin.tokenizer, chat.PAD)
     sampling = Sampling(stops, pad, config.new_tokens, config.temperature)
@@ -75,7 +105,7 @@ def _pairs(
     tokenizer: Any, rewards: Rewards, prompt: Prompt, drawn: Sequence[tuple[list[int], bool]]
 ) -> list[EncodedPair]:
     answers = [Answer(chat.decode_answer(tokenizer, ids), ended, prompt.expected) for ids, ended in drawn]
-    sides = [Example([*prompt.ids, *ids], [False] * len(prompt.ids) + [True] * len(ids)) for ids, _ in drawn]
+    sides = [_side(prompt.ids, ids) for ids, _ in drawn]
     chosen = ranked_pairs([tuple(ids) for ids, _ in drawn], combine(rewards, answers))
     return [EncodedPair(sides[a], sides[b]) for a, b in chosen]
 

@@ -24,20 +24,25 @@ _SCORE = "score.weight"  # the head of a reward model
 
 def read_config(folder: str) -> tuple[ModelConfig, int]:
     """The model and the vocabulary of a folder; raises UserError where it is none, or of another architecture."""
+    return families.model_config(_config_json(folder), storage.join(folder, "config.json"))
+
+
+def _config_json(folder: str) -> Any:
     path = storage.join(folder, "config.json")
     try:
-        values = json.loads(storage.read_bytes(path))
+        return json.loads(storage.read_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{folder}: has no config.json: name a published step, or a model's folder") from None
     except ValueError:
         raise UserError(f"{path}: is no JSON") from None
-    return families.model_config(values, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def state_of(folder: str) -> weights.Own:
     """The weights of a folder by our own names, each read when it is asked for."""
     config, vocabulary = read_config(folder)
-    family = families.family_of(config)
+    family = families.by_type(_config_json(folder)["model_type"])
     names = [*shapes(config, vocabulary), _SCORE]
     return weights.Own(weights.Stored(folder), names, lambda name: families.place(family, config, name))
 
@@ -49,6 +54,7 @@ def check_weights(folder: str) -> None:
     for name, shape in shapes(config, vocabulary).items():
         if name not in state:
             raise UserError(f"{folder}: the weights have no {name}: is config.json another model's?")
+        state.check_type(name)
         if state.shape(name) != shape:
             raise UserError(
                 f"{folder}: {name} has the shape {state.shape(name)}, not {shape} as config.json says: "
@@ -88,9 +94,8 @@ def export_of(root: str, name: str, wanted_by: str) -> str:
 
 def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str) -> dict[str, bytes]:
     """The small files of an export by name; a tokenizer without our special tokens is given them."""
-    tokenizer, data = load_tokenizer(tokenizer_path), storage.read_bytes(tokenizer_path)
-    if chat.complete(tokenizer):
-        data = tokenizer.to_str(pretty=True).encode()
+    tokenizer = load_tokenizer(tokenizer_path)
+    chat.complete(tokenizer)
     ids = {"end": chat.token_id(tokenizer, chat.END), "pad": chat.token_id(tokenizer, chat.PAD)}
     generation = {
         "eos_token_id": chat.stop_ids(tokenizer),
@@ -106,7 +111,7 @@ def _texts(config: ModelConfig, vocabulary: int, tokenizer_path: str, head: str)
         "tokenizer_config.json": chat.tokenizer_config(config.context, tokenizer),
     }
     files = {name: (json.dumps(values, indent=2) + "\n").encode() for name, values in about.items()}
-    return files | {"tokenizer.json": data}
+    return files | {"tokenizer.json": tokenizer.to_str(pretty=True).encode()}
 
 
 def write(
@@ -175,6 +180,8 @@ def publish_state(
     shard_bytes: int = weights.SHARD_BYTES,
 ) -> None:
     """Publish full weights that every process has or gathers; ``more`` are further files by name below export/."""
+    if not context.first_does(attempt.unpublish):  # an export is written in place
+        return
     folder = storage.join(context.folder, "export")
     paths = write(folder, state, config, tokenizer_path, context.first, shard_bytes)
     if context.first:

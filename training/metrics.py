@@ -1,4 +1,8 @@
-"""``ROOT/NAME/metrics.jsonl`` and TensorBoard's files: one row a step, without doubles after a resume."""
+"""``ROOT/NAME/metrics.jsonl`` and TensorBoard's files: one row a step, without doubles after a resume.
+
+The rows that a resumed run goes on from stand beside its checkpoints: another run in the same folder, with other
+settings, may have written ``metrics.jsonl`` since.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from dataeng import storage
 from training.context import Context
 from training.trackers import Trackers
 
-FLUSH_EVERY = 200  # rows
+FLUSH_EVERY = 200  # rows, at least; and a twentieth of those there are
 
 
 class Metrics:
@@ -20,11 +24,12 @@ class Metrics:
 
     def __init__(self, context: Context, resumed: int) -> None:
         self.context, self.path = context, storage.join(context.folder, "metrics.jsonl")
+        self.own = storage.join(context.checkpoints, "metrics.jsonl")
         self.waiting = 0
         self.lines: list[str] = []
         self.trackers = Trackers(context)
         if context.first:
-            self.lines = [line for line in _lines(self.path) if resumed and json.loads(line)["step"] <= resumed]
+            self.lines = [line for line in _lines(self.own) if resumed and json.loads(line)["step"] <= resumed]
             self.flush()
 
     def __enter__(self) -> Metrics:
@@ -46,7 +51,7 @@ class Metrics:
         self.lines.append(json.dumps(row))
         self.waiting += 1
         if storage.is_s3(self.path):
-            if self.waiting >= FLUSH_EVERY:
+            if self.waiting >= max(FLUSH_EVERY, len(self.lines) // 20):
                 self.flush()
         else:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -55,7 +60,9 @@ class Metrics:
     def flush(self) -> None:
         """Write the rows where they are kept (object storage cannot append)."""
         if self.context.first:
-            storage.write_bytes(self.path, "".join(line + "\n" for line in self.lines).encode())
+            text = "".join(line + "\n" for line in self.lines).encode()
+            for path in (self.own, self.path):
+                storage.write_bytes(path, text)
             self.waiting = 0
 
 

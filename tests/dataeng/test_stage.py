@@ -152,6 +152,19 @@ def _publish(root: str, start: Any, published: Any) -> None:
     published.put((attempt.attempt, attempt.publish(manifest).attempt))
 
 
+def test_what_is_written_in_place_is_unpublished_first(recipe: Recipe) -> None:
+    path = Path(recipe.root, "work", "manifest.json")
+    done_after(begin(recipe))
+    first, late, third = begin(other(recipe)), begin(other(recipe)), begin(replace(recipe, seed=9))
+    assert first.unpublish()
+    assert not path.exists()
+    done_after(first)
+    with pytest.raises(Conflict, match="published meanwhile"):
+        third.unpublish()
+    assert not late.unpublish(), "the same result stands there"
+    assert path.exists()
+
+
 def test_of_runs_started_at_once_all_end_with_one_manifest(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for turn in range(10):

@@ -293,6 +293,66 @@ def test_one_that_breaks_while_it_is_loaded_leaves_no_half_loaded_weights(stoppe
     assert losses(tmp_path) == losses(uninterrupted(1))
 
 
+def kept(root):
+    return sorted(
+        int(path.parent.name[5:]) for path in Path(root, "pretrain/checkpoints").glob("*/step-*/manifest.json")
+    )
+
+
+def test_a_run_that_starts_anew_keeps_its_own_checkpoints(published, tmp_path):
+    root = copy_of(published, tmp_path).root
+    run(recipe_at(root, max_steps=6, keep=1, schedule="cosine"))
+    assert kept(root) == [6]
+    longer = recipe_at(root, max_steps=8, keep=1, schedule="cosine")
+    assert not spawn(longer, killed_after=6)  # steps 2 and 4 are saved, 6 in vain: another run's stands there
+    assert kept(root) == [4, 6]
+    run(longer)
+    assert details(longer)["resumed_from"] == 4
+    assert kept(root) == [8]
+
+
+def test_a_whole_checkpoint_takes_the_place_of_a_damaged_one(stopped, tmp_path):
+    recipe, (_, newest) = stopped_after_five(stopped, tmp_path)
+    damage(newest, "bytes")
+    assert not spawn(recipe, killed_after=6)  # after 4 was saved again
+    run(recipe)
+    assert details(recipe)["resumed_from"] == 4
+
+
+def test_what_cannot_be_read_is_not_taken_for_damage(stopped, uninterrupted, tmp_path, monkeypatch):
+    recipe, _ = stopped_after_five(stopped, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.HashedFiles, "verify", lambda self, name: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(Failure, match=r"could not be read .*disk full.*run again"):
+            run(recipe)
+    run(recipe)
+    assert details(recipe)["resumed_from"] == 4
+    assert losses(tmp_path) == losses(uninterrupted(1))
+
+
+def test_a_resumed_curve_is_the_runs_own(stopped, uninterrupted, tmp_path):
+    recipe, _ = stopped_after_five(stopped, tmp_path)
+    run(recipe_at(tmp_path, learning_rate=2e-2))
+    run(recipe)
+    assert details(recipe)["resumed_from"] == 4
+    assert losses(tmp_path) == losses(uninterrupted(1))
+
+
+def test_another_run_may_not_go_on_from_within_a_rollout(stopped, tmp_path):
+    flat = {"schedule": "constant", "keep": 1}
+    recipe = recipe_at(copy_of(stopped, tmp_path).root, max_steps=4, **flat)
+    run(recipe)
+    [path] = (
+        path
+        for path in Path(tmp_path, "pretrain/checkpoints").glob("*/step-00000004/manifest.json")
+        if json.loads(path.read_text())["max_steps"] == 4
+    )
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bound": False}))
+    longer = recipe_at(tmp_path, max_steps=6, **flat)
+    run(longer)
+    assert details(longer)["resumed_from"] == 0
+
+
 def test_checkpoints_are_kept_by_number_by_interval_and_by_validation_loss():
     scores = {10: 3.0, 20: 2.0, 30: math.inf, 40: 2.5, 50: 2.1, 60: math.inf}
     kept = functools.partial(checkpoint.kept_steps, scores)

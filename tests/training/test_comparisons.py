@@ -5,6 +5,7 @@ from dataeng.cli import UserError
 from training import comparisons, posttrain
 from training.comparisons import Drawn, ranked_pairs
 from training.context import Context
+from training.data.examples import EncodedPair, Example
 from training.rollouts import encode_prompts
 
 
@@ -50,3 +51,12 @@ def test_drawn_pairs_do_not_depend_on_the_number_of_workers(root, monkeypatch):
 def test_too_few_pairs_are_named():
     with pytest.raises(UserError, match="0 pairs"):
         comparisons.split("dpo", [], 0.1)
+
+
+def test_pairs_are_drawn_once_in_a_runs_life(root):
+    context = Context.single(root(dpo={"model": "pretrain"}), "dpo")
+    pairs = [EncodedPair(Example([5, 6, 7], [False, True, True]), Example([5, 8], [False, True]))]
+    assert comparisons.kept(context, lambda: pairs) == pairs
+    assert comparisons.kept(context, lambda: pytest.fail("drawn again")) == pairs
+    context.checkpoint_fingerprint = "another"
+    assert comparisons.kept(context, lambda: pairs * 2) == pairs * 2

@@ -57,6 +57,9 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     config: Config = recipe.step(name)
     models = [config.model, config.reference or config.model]
     posttrain.check_inputs(recipe, name, coming, models, config.data, _tables(config))
+    posttrain.check_same_tokenizer(recipe, name, config.model, {"reference": config.reference}, coming)
+    if config.drawn:
+        posttrain.check_room(recipe, f"{name}.drawn", config.model, config.drawn.new_tokens, coming)
 
 
 def answer_log_probs(model: nn.Module, batch: Batch) -> Tensor:
@@ -100,7 +103,7 @@ def _drawn(context: Context, drawn: Drawn, begin: posttrain.Start, model: nn.Mod
     rows = posttrain.data_rows(context.recipe, context.name, config.data, "train")[: drawn.prompts]
     prompts, longer = encode_prompts(begin.tokenizer, rows, begin.architecture.context - drawn.new_tokens)
     dtype = torch.bfloat16 if config.precision in ("bf16", "float8") else torch.float32
-    pairs = comparisons.draw(context, drawn, begin, model.eval(), prompts, dtype)
+    pairs = comparisons.kept(context, lambda: comparisons.draw(context, drawn, begin, model.eval(), prompts, dtype))
     return Pairs(*comparisons.split(context.name, pairs, config.held_back), longer)
 
 
