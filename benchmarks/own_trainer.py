@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dataeng.recipe import Recipe, override
 from training import parallel, trainer
-from training.context import Context
+from training.context import Context, default_device
 from training.methods import pretrain
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
@@ -61,7 +61,9 @@ def step_seconds(
     with tempfile.TemporaryDirectory() as root:
         recipe = Recipe("", root, seed, {"pretrain": {"mesh": settings.mesh.model_dump()}, "train": {}})
         if processes > 1:
-            context = Context.distributed(recipe, "pretrain", local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+            context = Context.distributed(
+                recipe, "pretrain", device=default_device(int(os.environ.get("LOCAL_RANK", "0")))
+            )
         else:
             context = Context.single(recipe, "pretrain")
         context.config, context.checkpoint_fingerprint = settings, "benchmark"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dataeng.recipe import Recipe, main_with_recipe
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("millrace")
 # Ray reads these when it is imported, in the driver and in all that a local cluster starts.
@@ -72,6 +76,20 @@ def _start_local(cpus: int, object_store_bytes: int) -> None:
                 raise
             log.info("ray: this machine is busy and the cluster did not come up in time; trying again")
             ray.shutdown()
+
+
+def device(gpus: float, of_train: bool) -> torch.device:
+    """Where a process computes that asked for so many GPUs: the one it got of Ray (``of_train``: of Ray Train, which
+    shows a node's GPUs to all its workers), or the CPU, also where Ray hides no GPU from it."""
+    import torch
+
+    if not gpus:
+        return torch.device("cpu")
+    if not of_train:
+        return torch.device("cuda", 0)  # the only one that it sees
+    from ray.train.torch import get_device
+
+    return get_device()
 
 
 def quiet_data() -> None:

@@ -14,15 +14,15 @@ from training.context import Context
 log = logging.getLogger("millrace")
 
 
-def one_model(recipe: Recipe, name: str, model: str, items: list[dict[str, Any]], threads: int) -> Any:
+def one_model(recipe: Recipe, name: str, model: str, items: list[dict[str, Any]], place: train.Config) -> Any:
     """What is said of a model, and its judged answers."""
     import torch
 
     from dataeng.cli import set_up_logging
 
     set_up_logging()
-    torch.set_num_threads(threads)
-    return evaluate.evaluated(Context.single(recipe, name), model, items)
+    torch.set_num_threads(place.worker_threads())
+    return evaluate.evaluated(Context.single(recipe, name, cluster.device(place.gpus_per_worker, False)), model, items)
 
 
 def step(recipe: Recipe, name: str = "evaluate") -> stage.Manifest:
@@ -38,18 +38,17 @@ def step(recipe: Recipe, name: str = "evaluate") -> stage.Manifest:
     cluster.start(recipe)
     import ray
 
-    threads = place.worker_threads()
     remote = ray.remote(one_model).options(
         num_cpus=place.cpus_per_worker,
         num_gpus=place.gpus_per_worker,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(place.worker_threads())}},
     )
     waiting, found = list(models), {}
     running: dict[Any, str] = {}
     while waiting or running:
         while waiting and len(running) < place.most:
             model = waiting.pop(0)
-            running[remote.remote(recipe, name, model, items, threads)] = model
+            running[remote.remote(recipe, name, model, items, place)] = model
         for done in ray.wait(list(running))[0]:
             found[running.pop(done)] = ray.get(done)
     return evaluate.finish(attempt, config, {model: found[model] for model in models}, len(items))

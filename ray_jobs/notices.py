@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dataeng.cli import Conflict, Failure, UserError
 from training.stop import Wish
 
 if TYPE_CHECKING:
@@ -17,11 +18,21 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10.0
 
 
+_FINAL = {kind.__name__: kind for kind in (UserError, Failure, Conflict)}  # what starting again cannot mend
+
+
 class _Wishes:
-    """An actor that remembers what the driver wishes."""
+    """An actor that remembers what the driver wishes, and why a worker cannot go on."""
 
     def __init__(self) -> None:
         self.wished = False
+        self.said: tuple[str, str] | None = None
+
+    def fail(self, kind: str, text: str) -> None:
+        self.said = self.said or (kind, text)
+
+    def failure(self) -> tuple[str, str] | None:
+        return self.said
 
     def wish(self) -> None:
         self.wished = True
@@ -41,6 +52,29 @@ class Relay:
         """Wait for the signal, then tell the actor."""
         self.asked.wait()
         self.wishes.wish.remote()
+
+
+@contextmanager
+def told(wishes: Any) -> Iterator[bool]:
+    """Round a worker's work: the driver is told of errors that starting again cannot mend; false: one was already."""
+    import ray
+
+    from training.trainer import TrainingFailed
+
+    try:
+        yield ray.get(wishes.failure.remote()) is None
+    except (UserError, TrainingFailed, Conflict) as error:
+        kind = next(name for name, kind in _FINAL.items() if isinstance(error, kind))
+        ray.get(wishes.fail.remote(kind, str(error)))
+        raise
+
+
+def raise_told(wishes: Any) -> None:
+    """In the driver, raise what a worker told."""
+    import ray
+
+    if said := ray.get(wishes.failure.remote()):
+        raise _FINAL[said[0]](said[1]) from None
 
 
 @contextmanager

@@ -18,7 +18,6 @@ log = logging.getLogger("millrace")
 
 def worker(arguments: dict[str, Any]) -> None:
     """What every worker does: its steps, over the process group that Ray Train set up."""
-    import ray.train
     import torch
 
     from dataeng.cli import set_up_logging
@@ -29,12 +28,16 @@ def worker(arguments: dict[str, Any]) -> None:
     torch.set_num_threads(arguments["threads"])
 
     def make_context(recipe: Recipe, name: str) -> Context:
-        context = Context.distributed(recipe, name, feed, ray.train.get_context().get_local_rank())
+        context = Context.distributed(recipe, name, feed, cluster.device(recipe.step("train").gpus_per_worker, True))
+        if context.device.type == "cpu" and torch.cuda.is_available():
+            context.log("there are GPUs here; train.gpus_per_worker = 1 has each worker take one")
         context.notice = notices.notice(context, arguments["wishes"])
         return context
 
-    with suppress(Stopped):  # the driver asked for it, and says so; a failure would be started again
-        train.run_steps(arguments["recipe"], arguments["steps"], make_context)
+    # Stopped: the driver asked for it, and says so; a failure would be started again.
+    with suppress(Stopped), notices.told(arguments["wishes"]) as all_well:
+        if all_well:
+            train.run_steps(arguments["recipe"], arguments["steps"], make_context)
 
 
 def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
@@ -66,7 +69,10 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
                 failure_config=FailureConfig(**retries),  # type: ignore[arg-type]
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        finally:
+            notices.raise_told(relay.wishes)
         if relay.asked.is_set():
             raise Stopped("train: stopped by SIGTERM, what it had learned was saved; run it again to go on")
 

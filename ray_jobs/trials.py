@@ -9,12 +9,18 @@ from contextlib import suppress
 from typing import Any
 
 from dataeng.recipe import Recipe
+from ray_jobs import cluster
 from training import train
 from training import tune as sweep
 
 
-def run_target(recipe: Recipe, config: sweep.Config, values: dict[str, Any], send: Any, distributed: bool) -> None:
-    """Train the target with a trial's values in a scratch folder; every report goes to ``send``."""
+def run_target(
+    recipe: Recipe, config: sweep.Config, values: dict[str, Any], send: Any, of_train: bool, distributed: bool
+) -> None:
+    """Train the target with a trial's values in a scratch folder; every report goes to ``send``.
+
+    ``of_train``: in a worker of Ray Train, ``distributed``: one of several.
+    """
     import torch
 
     from ray_jobs.feed import feed
@@ -28,7 +34,8 @@ def run_target(recipe: Recipe, config: sweep.Config, values: dict[str, Any], sen
             torch.distributed.broadcast_object_list(box, src=0)
             name = box[0]
         short = sweep.with_values(recipe, config, values, name)
-        context = Context.distributed(short, name, feed) if distributed else Context.single(short, name)
+        device = cluster.device(config.gpus_per_worker, of_train)
+        context = Context.distributed(short, name, feed, device) if distributed else Context.single(short, name, device)
         context.report = sweep.listener(config, send)
         with suppress(sweep.TrialDone):
             train.method(short, name).run(context)
@@ -39,7 +46,7 @@ def plain_trial(values: dict[str, Any], recipe: Recipe, config: sweep.Config) ->
     """A trial that trains in its own process."""
     from ray import tune
 
-    run_target(recipe, config, values.get("values", values), tune.report, False)
+    run_target(recipe, config, values.get("values", values), tune.report, False, False)
 
 
 def worker(arguments: dict[str, Any]) -> None:
@@ -47,7 +54,8 @@ def worker(arguments: dict[str, Any]) -> None:
     import ray.train
 
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    run_target(**arguments, send=ray.train.report, distributed=ray.train.get_context().get_world_size() > 1)
+    distributed = ray.train.get_context().get_world_size() > 1
+    run_target(**arguments, send=ray.train.report, of_train=True, distributed=distributed)
 
 
 def train_trial(values: dict[str, Any], recipe: Recipe, config: sweep.Config) -> None:

@@ -19,8 +19,10 @@ def step(recipe: Recipe, name: str = "tune") -> stage.Manifest:
     """Run the sweep and publish ROOT/NAME, or find it done."""
     sweep.check(recipe, name)
     config: sweep.Config = recipe.step(name)
+    workers = [config.workers or 1]
+    train.check(recipe, [config.target], workers)
+    sweep.check_tried(recipe, name, lambda tried, target: train.check(tried, [target], workers))
     method = train.method(recipe, config.target)
-    method.check(recipe, config.target, set())
     attempt = stage.begin(recipe, name, sweep.inputs(recipe, name, method.inputs(recipe, config.target)))
     if isinstance(attempt, stage.Manifest):
         return attempt

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
     from torch import distributed as dist
 
-    from training.context import Context
+    from training.context import Context, default_device
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if world > 1:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
     try:
-        train.run_steps(recipe, [name], lambda r, n: Context.distributed(r, n, local_rank=local))
+        train.run_steps(recipe, [name], lambda r, n: Context.distributed(r, n, device=default_device(local)))
     finally:
         if world > 1:
             dist.destroy_process_group()

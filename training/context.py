@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from dataeng import stage
+from dataeng import stage, storage
 from dataeng.recipe import Recipe
 from training.settings import Mesh
 from training.spread import Spread
@@ -57,18 +59,21 @@ class Context:
     checkpoint_fingerprint: str = ""  # set by begin()
 
     @classmethod
-    def single(cls, recipe: Recipe, name: str) -> Context:
+    def single(cls, recipe: Recipe, name: str, device: torch.device | None = None) -> Context:
         """The context of a plain process: tests, the debugger, ``python -m training``."""
-        return cls(recipe, name, recipe.step(name), device=default_device(0))
+        return cls(recipe, name, recipe.step(name), device=_chosen(device))
 
     @classmethod
-    def distributed(cls, recipe: Recipe, name: str, feed: Feed = read_ahead, local_rank: int = 0) -> Context:
+    def distributed(
+        cls, recipe: Recipe, name: str, feed: Feed = read_ahead, device: torch.device | None = None
+    ) -> Context:
         """The context of one process; torch.distributed must be up (one of one is like ``single``).
 
-        Neighbouring processes split tensors, then rows (``mesh.tensor``, ``mesh.context``), then shard and copy; the
-        first of ``mesh.pipeline`` parts of all have the first stage.
+        ``device``: by default the first GPU, or the CPU. Neighbouring processes split tensors, then rows
+        (``mesh.tensor``, ``mesh.context``), then shard and copy; the first of ``mesh.pipeline`` parts of all have the
+        first stage.
         """
-        config, device = recipe.step(name), default_device(local_rank)
+        config, device = recipe.step(name), _chosen(device)
         processes = dist.get_world_size() if dist.is_initialized() else 1
         if processes == 1:
             return cls(recipe, name, config, device=device, feed=feed)
@@ -82,6 +87,9 @@ class Context:
             mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
         process, each = dist.get_rank(), processes // layout.pipeline
         spread = _spread(layout, process, processes) if layout.context > 1 else None
+        seconds = recipe.step("train").engine_timeout_seconds
+        for group in (*mesh.get_all_groups(), *([spread.group] if spread else [])):  # NCCL's own would be 10 minutes
+            distributed_c10d.set_timeout(timedelta(seconds=seconds), group)
         parts = (process % each // inner, each // inner, device, mesh, process, processes, spread, blocks)
         return cls(recipe, name, config, *parts, feed)
 
@@ -94,6 +102,11 @@ class Context:
     def folder(self) -> str:
         """ROOT/NAME."""
         return stage.folder_of(self.recipe.root, self.name)
+
+    @property
+    def checkpoints(self) -> str:
+        """ROOT/NAME/checkpoints/FINGERPRINT: what this run, and none of other settings, goes on from."""
+        return storage.join(self.folder, "checkpoints", self.checkpoint_fingerprint or "none")
 
     @property
     def first(self) -> bool:
@@ -109,11 +122,6 @@ class Context:
     def copies(self) -> int:
         """Processes that have the same losses, since they split a model's tensors or blocks between them."""
         return self.tensors * (self.blocks.count if self.blocks else 1)
-
-    @property
-    def dice(self) -> int:
-        """What tells apart processes that draw other numbers: not those that split the same tensors."""
-        return self.rank + (self.world * self.blocks.index if self.blocks else 0)
 
     @property
     def averaged(self) -> int:
@@ -137,6 +145,19 @@ class Context:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def first_does(self, action: Callable[[], Any]) -> Any:
+        """What process 0 got from ``action``, which only it runs, on every process; its error is raised on all."""
+        found: Any = None
+        if self.first:
+            try:
+                found = action()
+            except Exception as error:  # noqa: BLE001 — handed to all ranks, and raised below
+                found = error
+        found = self.broadcast(found)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank, on every process."""
@@ -173,15 +194,7 @@ class Context:
 
         ``inputs`` are entries of ``dataeng.stage.stage_inputs``. An error of rank 0 is raised on all.
         """
-        attempt: stage.Attempt | stage.Manifest | Exception | None = None
-        if self.first:
-            try:
-                attempt = stage.begin(self.recipe, self.name, inputs)
-            except Exception as error:  # noqa: BLE001 — handed to all ranks, and raised below
-                attempt = error
-        attempt = self.broadcast(attempt)
-        if isinstance(attempt, Exception):
-            raise attempt
+        attempt = self.first_does(lambda: stage.begin(self.recipe, self.name, inputs))
         # Another max_steps may continue a run: checkpoints say how far (TrainerConfig.extendable_until).
         extendable = self.config.model_copy(update={"max_steps": 0})
         self.checkpoint_fingerprint = stage.fingerprint(extendable, self.seed, list(inputs))
@@ -202,7 +215,12 @@ def _spread(layout: Mesh, process: int, processes: int) -> Spread:
 
 def default_device(local_rank: int) -> torch.device:
     """The GPU of this rank where there are any, else the CPU."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank)
-    return torch.device("cpu")
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _chosen(device: torch.device | None) -> torch.device:
+    """That device, by default the first GPU or the CPU; a GPU becomes the process's own."""
+    device = device or default_device(0)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

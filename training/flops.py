@@ -9,17 +9,24 @@ causal mask hides. Bidirectional attention is counted by 12 in both.
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from training import stages
 from training.model.decoder import Decoder
 
 # Dense bf16 peaks in FLOP/s, from NVIDIA's data sheets.
-PEAKS = {"H100": 989.5e12, "H200": 989.5e12, "GH200": 989.5e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+PEAKS = {
+    "H100": 989.5e12,
+    "H200": 989.5e12,
+    "GH200": 989.5e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+}
 
 
 def matrix_parameters(model: nn.Module) -> int:
@@ -42,8 +49,8 @@ def peak(device: torch.device, precision: str) -> float | None:
     """The device's peak in FLOP/s for matrix products in bf16 or fp16; None where it is not known."""
     if device.type != "cuda" or precision == "fp32":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((value for key, value in PEAKS.items() if key in name), None)
+    words = torch.cuda.get_device_name(device).replace("-", " ").split()
+    return next((value for key, value in PEAKS.items() if key in words), None)
 
 
 class Meter:
@@ -54,14 +61,13 @@ class Meter:
         self.peak = peak(device, precision)
         self.costs: dict[int, float] = {}  # of a token, by the length of rows
 
-    def row(self, micro: Sequence[Mapping[str, Tensor]], parts: int, seconds: float) -> dict[str, float]:
-        """Metrics of a step of ``seconds`` whose batch has ``parts`` parts like ``micro`` (all take as many rows)."""
+    def row(self, rows: float, length: int, seconds: float) -> dict[str, float]:
+        """Metrics of a step of ``seconds`` over ``rows`` rows of ``length`` tokens, all processes' together."""
         found = {"memory_bytes": float(memory_in_use(self.device))}
-        if not (isinstance(self.model, Decoder) and micro and "tokens" in micro[0]):
+        if not (isinstance(self.model, Decoder) and length):
             return found
-        length = micro[0]["tokens"].shape[1]
         cost = self.costs.setdefault(length, per_token(self.model, length))
-        tokens = parts * sum(batch["tokens"].numel() for batch in micro)
+        tokens = rows * length
         each = tokens / seconds / self.processes
         found |= {"tokens_per_second": tokens / seconds, "tokens_per_second_per_worker": each}
         found["tflops_per_worker"] = each * cost / 1e12

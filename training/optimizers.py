@@ -5,7 +5,7 @@ State is kept as tensors like the parameters, so that checkpoints can be loaded 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steep at 0, so that few steps suffice
 _STEPS = 5
+_AT_ONCE = 1 << 26  # elements of matrices that are orthogonalised together
 _MATCH = 0.2  # the root mean square of AdamW's updates: one learning rate serves both (arXiv:2502.16982)
 
 
@@ -70,7 +71,7 @@ class Muon(_Moments):
     A matrix (R, C) moves by rate · 0.2 √max(R, C) times its orthogonalised momentum (arXiv:2502.16982), and decays
     as in AdamW. Of matrices sharded by rows each rank is sent some whole, orthogonalises them and sends the shards
     back: a step sends twice a rank's own part of the hidden weights, in ``dtype``. Matrices laid out in other
-    ways are gathered by all.
+    ways are gathered by all, a few at a time.
     """
 
     def __init__(
@@ -119,17 +120,36 @@ class Muon(_Moments):
 
 
 def _updates(directions: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
-    """This rank's shards of matrices of one shape, orthogonalised; over a one-dimensional mesh each rank does some."""
+    """This rank's shards of matrices of one shape, orthogonalised; split by rows each rank does some."""
     mesh = directions[0].device_mesh if isinstance(directions[0], DTensor) else None
     if mesh is None:
-        return orthogonalise(torch.stack(list(directions)), dtype).unbind()
-    by_rows = all(isinstance(direction, DTensor) and direction.placements == (Shard(0),) for direction in directions)
-    if by_rows and directions[0].shape[0] % mesh.size() == 0:
+        return [update for some in _batches(directions) for update in orthogonalise(torch.stack(some), dtype)]
+    if (group := _rows_group(directions[0])) is not None:
         shards = torch.stack([local(direction) for direction in directions])
-        return _exchanged(shards, mesh.get_group(), dtype).unbind()
-    full = [direction.full_tensor() for direction in directions if isinstance(direction, DTensor)]
-    found = orthogonalise(torch.stack(full), dtype)
-    return [shard_of(update, direction) for update, direction in zip(found, directions, strict=True)]
+        return _exchanged(shards, group, dtype).unbind()
+    found: list[Tensor] = []
+    for some in _batches(directions):
+        full = [direction.full_tensor() for direction in some if isinstance(direction, DTensor)]
+        made = orthogonalise(torch.stack(full), dtype)
+        found += [shard_of(update, direction) for update, direction in zip(made, some, strict=True)]
+    return found
+
+
+def _batches(matrices: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Matrices of one shape, as many at a time as have ``_AT_ONCE`` elements: what is made of them is short-lived."""
+    size = max(1, _AT_ONCE // matrices[0].numel())
+    for start in range(0, len(matrices), size):
+        yield list(matrices[start : start + size])
+
+
+def _rows_group(matrix: Tensor) -> dist.ProcessGroup | None:
+    """The processes that share a matrix's rows evenly, each copy of it its own; None where it is split otherwise."""
+    if not isinstance(matrix, DTensor):
+        return None
+    split = [dim for dim, placement in enumerate(matrix.placements) if not placement.is_replicate()]
+    if [matrix.placements[dim] for dim in split] != [Shard(0)] or matrix.shape[0] % matrix.device_mesh.size(split[0]):
+        return None
+    return matrix.device_mesh.get_group(split[0])
 
 
 def _exchanged(shards_NSC: Tensor, group: dist.ProcessGroup, dtype: torch.dtype) -> Tensor:
@@ -141,7 +161,12 @@ def _exchanged(shards_NSC: Tensor, group: dist.ProcessGroup, dtype: torch.dtype)
     every = torch.empty_like(own)
     dist.all_to_all_single(every, own, group=group)
     whole = every.view(world, each, rows, columns).transpose(0, 1).reshape(each, world * rows, columns)
-    made = orthogonalise(whole, dtype).view(each, world, rows, columns).transpose(0, 1).contiguous()
+    made = (
+        torch.cat([orthogonalise(torch.stack(some), dtype) for some in _batches(whole.unbind())])
+        .view(each, world, rows, columns)
+        .transpose(0, 1)
+        .contiguous()
+    )
     dist.all_to_all_single(every, made, group=group)
     return every[:count]
 

@@ -30,7 +30,9 @@ _PRODUCTS = (
     torch.ops.aten._scaled_mm.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.higher_order.flex_attention,
 )
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, "float8": torch.bfloat16}
 SMALL = 50_000_000  # parameters up to which a model is one unit, gathered once a step

@@ -19,7 +19,7 @@ from dataeng.cli import Failure, Stopped
 from training import flops, optim, parallel, pipeline
 from training.checkpoint import Checkpoints
 from training.context import Context
-from training.likelihood import logits_of
+from training.likelihood import IGNORED, logits_of
 from training.metrics import Metrics
 from training.scaling import LossScale
 from training.settings import TrainerConfig
@@ -50,6 +50,7 @@ class Step:
 
 # batches(position) yields the steps from a position on. It may generate on demand: the next step is
 # asked for only after the one before is done. It may end early; all ranks' end together.
+_ROWS = "rows"  # summed with what a loss reports
 Batches = Callable[[int], Iterator[Step]]
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -174,8 +175,9 @@ class _Run:
             )
         rate = self.settings.rate(self.step)
         optim.set_rate(self.optimizer, rate)
-        torch.manual_seed(hash((self.context.seed, self.step, self.context.dice)) & 0x7FFFFFFF)  # for dropout
+        torch.manual_seed(hash((self.context.seed, self.step, self.context.process)) & 0x7FFFFFFF)  # for dropout
         sums = self._backward(step)
+        rows = sums.pop(_ROWS) * step.weight
         self.watch.at("optimizer", self.step)
         self.scale.unscale(self.model)
         norm = optim.clip(self.model, self.settings.clip)
@@ -191,7 +193,8 @@ class _Run:
         row = {"step": self.step, "position": self.position, "rate": rate, "norm": norm, "weight": step.weight}
         self._bound = step.bound
         times = {"seconds": seconds, "data_wait": self.wait, "per_second": step.weight / seconds}
-        speed = self.meter.row(step.micro, self.context.world, seconds)
+        length = step.micro[0]["tokens"].shape[1] if step.micro and "tokens" in step.micro[0] else 0
+        speed = self.meter.row(rows, length, seconds)
         return row | self.last | {"skipped": self.skipped} | times | speed
 
     def _backward(self, step: Step) -> dict[str, float]:
@@ -207,7 +210,8 @@ class _Run:
                     return logits_of(self.model, batch)  # for the next stage
                 total, weight, logged = self.loss(self.model, batch)
             self.watch.at("backward", self.step)
-            for key, value in {"loss": total, "weight": torch.as_tensor(weight), **logged}.items():
+            counted = {"loss": total, "weight": torch.as_tensor(weight), _ROWS: self._rows(batch)}
+            for key, value in (counted | logged).items():
                 value = value.detach().double().to(self.context.device)
                 totals[key] = totals[key] + value if key in totals else value
             return total * (self.scale.value * self.context.averaged / step.weight)
@@ -221,6 +225,13 @@ class _Run:
                 f"{self.context.name}: step {self.step}: the batch was said to weigh {step.weight}, its loss {weight}"
             )
         return {name: value / step.weight for name, value in sums.items()}
+
+    def _rows(self, batch: Batch) -> Tensor:
+        """Rows of a (placed) micro-batch in which something counts; of a part of rows that share of them."""
+        if "mask" not in batch and "targets" not in batch:
+            return torch.as_tensor(float(len(next(iter(batch.values()), ()))))
+        counts = batch["mask"] if "mask" in batch else batch["targets"] != IGNORED
+        return counts.flatten(1).any(1).sum() / (self.context.spread.parts if self.context.spread else 1)
 
     def _reduced(self, numbers: dict[str, float]) -> dict[str, float]:
         """Sums over the ranks; with them goes whether any rank is asked to end, or it is time to ask the engine."""
@@ -266,7 +277,7 @@ class _Run:
         begun = time.monotonic()
         metrics.flush()
         facts = {"step": self.step, "position": self.position, "skipped": self.skipped, "metrics": self.last}
-        facts["scale"] = self.scale.state()
+        facts |= {"scale": self.scale.state(), "bound": self._bound}
         self.saver.save(self.model, self.optimizer, facts)
         self.due, self.saved = False, self.step
         self.stalled += time.monotonic() - begun

@@ -13,6 +13,7 @@ import pytest
 
 from dataeng import stage, tokens
 from dataeng.acquire import tasks
+from dataeng.cli import UserError
 from dataeng.recipe import Recipe
 from dataeng.tokens import chat, shards, tokenizer
 
@@ -121,6 +122,18 @@ def test_a_sweep_publishes_its_trials_and_its_winner(recipe: Recipe) -> None:
     lines = next(Path(recipe.root).glob("tune/data/*/trials.jsonl")).read_text().splitlines()
     assert [json.loads(line) for line in lines] == details["trials"]
     assert tune.step(recipe).attempt == stage.need_manifest(recipe.root, "tune", "test").attempt
+
+
+@pytest.mark.e2e
+def test_bad_input_that_a_worker_finds_is_the_drivers_error(recipe: Recipe, tmp_path: Path) -> None:
+    from ray_jobs import train
+
+    path = tmp_path / "chats.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"messages": cut\n')
+    tables = {"sft": {"data": [str(path)], "max_steps": 1}, "train": {"steps": ["sft"], "max_failures": 1}}
+    spoilt = Recipe("sweep.toml", recipe.root, 1, recipe.tables | tables)
+    with pytest.raises(UserError, match=r"chats\.jsonl:2: is not JSON"):
+        train.step(spoilt)
 
 
 @pytest.mark.e2e

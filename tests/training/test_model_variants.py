@@ -5,14 +5,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
 from training.generate import Sampling, generate, noise_keys
 from training.model.assemble import assemble, shapes
-from training.model.attention import View, attend, exact_mask
+from training.model.attention import View, attend, block_mask, exact_mask
 from training.model.config import ModelConfig
 from training.model.decoder import draw, init_weights
 from training.model.norms import RMSNorm
 from training.model.positions import rotary, rotate, sinusoids
+from training.spread import Spread
 
 SMALL = {"layers": 2, "width": 32, "heads": 4, "context": 64}
 SCALED = {"type": "yarn", "factor": 4.0, "original_context": 16}
@@ -172,3 +174,44 @@ def test_rotary_pairs_turn_by_their_angle(dtype):
     assert turned.dtype == dtype
     close = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}[dtype]  # half of bf16's last place, for numbers under 4
     torch.testing.assert_close(turned.double(), torch.cat((wanted.real, wanted.imag), -1), rtol=0, atol=close)
+
+
+def _seen(mask: BlockMask, length: int, keys: int) -> torch.Tensor:
+    """Where a block mask lets queries look (B, L, M)."""
+    query, key = torch.arange(length)[:, None], torch.arange(keys)[None]
+    found = torch.zeros(mask.kv_num_blocks.shape[0], length, keys, dtype=torch.bool)
+    for row, seen in enumerate(found):
+        inside = mask.mask_mod(torch.tensor(row), torch.tensor(0), query, key)
+        kinds = (
+            (mask.kv_num_blocks, mask.kv_indices, inside),
+            (mask.full_kv_num_blocks, mask.full_kv_indices, torch.ones_like(inside)),
+        )
+        for counts, indices, values in kinds:
+            for block, count in enumerate(counts[row, 0].tolist()):
+                for other in indices[row, 0, block, :count].tolist():
+                    part = (slice(block * 128, block * 128 + 128), slice(other * 128, other * 128 + 128))
+                    seen[part] = values[part]
+    return found
+
+
+@pytest.mark.parametrize("window", [None, 100, 300])
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_mask_in_blocks_is_the_exact_one(causal, window):
+    torch.manual_seed(0)
+    segments = torch.sort(torch.randint(1, 5, (3, 512)))[0]
+    segments[1], segments[2, -150:] = 1, 0  # one document; padding
+    places = torch.arange(512)
+    arguments = (places, places, segments, segments, causal, window)
+    mask = block_mask(*arguments)
+    assert torch.equal(_seen(mask, 512, 512), exact_mask(*arguments)[:, 0])
+    looked = mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()
+    assert looked < 3 * 16 or not (causal or window)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_mask_in_blocks_knows_where_spread_tokens_stand(part):
+    spread = Spread(part, 2)
+    segments = torch.sort(torch.randint(1, 5, (2, 512)))[0]
+    here, every = spread.places(512), spread.all_places(512)
+    arguments = (here, every, segments[:, here], segments[:, every], True)
+    assert torch.equal(_seen(block_mask(*arguments), 256, 512), exact_mask(*arguments)[:, 0])

@@ -183,6 +183,15 @@ def test_rows_that_fill_a_micro_batch_up_count_for_nothing():
     assert [int((batch["targets"] != -100).sum()) for batch in batches] == [16, 16, 8, 0]
 
 
+def test_speed_counts_no_rows_that_only_fill_up(tmp_path):
+    recipe = recipe_at(tmp_path, batch=3, micro_batch=2, max_steps=2)
+    publish_tokens(recipe)
+    pretrain.run(Context.single(recipe, "pretrain"))
+    rows = [json.loads(line) for line in (tmp_path / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["tokens_per_second"] * row["seconds"] for row in rows] == pytest.approx([3 * 32] * 2)
+    assert "rows" not in rows[0]
+
+
 def test_pretraining_publishes_once_and_leaves_one_row_a_step(tmp_path):
     recipe = recipe_at(tmp_path, validate_every=3)
     publish_tokens(recipe)

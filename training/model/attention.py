@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from training.model.cache import KVCache
 from training.model.config import ModelConfig
@@ -21,18 +20,26 @@ from training.spread import Spread
 _FLEX_BLOCK = 128  # flex_attention's own block: rows that are no multiple of it take the exact mask
 
 
-@dataclass
 class View:
-    """What blocks need to know beside the stream. No tuple: FSDP would cast the angles in it to bf16."""
+    """What blocks need to know beside the stream.
 
-    turn: tuple[Tensor, Tensor] | None = None  # cosine and sine of rotary positions
-    mask: Tensor | BlockMask | None = None  # (B, 1, L, M), true where a query may look; None for no bound
-    causal: bool = False  # with mask None: only back
-    bias: Tensor | None = None  # (B or 1, H, L, M), added to the scores (relative positions)
-    cache: KVCache | None = None
-    visible: int = 0  # slots of the cache that are looked at
-    kept: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of a memory, by layer, once computed
-    spread: Spread | None = None  # where other processes hold the other tokens of the rows
+    A plain class: FSDP looks into tuples, dicts and dataclasses, would cast the angles to bf16 and copy ``kept``.
+    """
+
+    def __init__(
+        self,
+        turn: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | BlockMask | None = None,
+        causal: bool = False,
+    ) -> None:
+        self.turn = turn  # cosine and sine of rotary positions
+        self.mask = mask  # (B, 1, L, M), true where a query may look; None for no bound
+        self.causal = causal  # with mask None: only back
+        self.bias: Tensor | None = None  # (B or 1, H, L, M), added to the scores (relative positions)
+        self.cache: KVCache | None = None
+        self.visible = 0  # slots of the cache that are looked at
+        self.kept: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of a memory, by layer
+        self.spread: Spread | None = None  # where other processes hold the other tokens of the rows
 
 
 def exact_mask(
@@ -49,35 +56,72 @@ def exact_mask(
     return mask_BLM[:, None]
 
 
-def row_mask(segments_BL: Tensor, causal: bool, window: int | None = None) -> Tensor | BlockMask:
-    """The mask of whole rows: in blocks for ``flex_attention`` on a GPU, exact elsewhere."""
-    length = segments_BL.shape[1]
-    if segments_BL.device.type != "cuda" or length % _FLEX_BLOCK:
-        places = torch.arange(length, device=segments_BL.device)
-        return exact_mask(places, places, segments_BL, segments_BL, causal, window)
+@torch.compiler.disable  # no part of a compiled model: it goes round the graph
+def block_mask(
+    queries_L: Tensor, keys_M: Tensor, segments_BL: Tensor, segments_BM: Tensor, causal: bool, window: int | None = None
+) -> BlockMask:
+    """``exact_mask`` for ``flex_attention``: which blocks of 128 it looks into, and which it sees whole.
+
+    L and M are multiples of 128; nothing of L × M is made. A block is looked into where ranges of places and segments
+    meet.
+    """
 
     def may(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = segments_BL[row, query] == segments_BL[row, key]
+        far, seen = keys_M[key] - queries_L[query], segments_BL[row, query] == segments_BM[row, key]
         if causal:
-            seen = seen & (key <= query)
-        return seen & ((key - query).abs() <= window // 2) if window else seen
+            seen = seen & (far <= 0)
+        return seen & (far.abs() <= window // 2) if window else seen
 
-    mask: BlockMask = _block_mask()(may, segments_BL.shape[0], None, length, length, device=segments_BL.device)
+    (query0, query1), (key0, key1) = _ranges(queries_L[:, None]), _ranges(keys_M[None])
+    (own0, own1), (other0, other1) = _ranges(segments_BL[:, :, None]), _ranges(segments_BM[:, None])
+    some, every = (own0 <= other1) & (other0 <= own1), (own0 == own1) & (other0 == other1) & (own0 == other0)
+    if causal:
+        some, every = some & (key0 <= query1), every & (key1 <= query0)
+    if window:
+        some = some & (key0 - query1 <= window // 2) & (query0 - key1 <= window // 2)
+        every = every & (key1 - query0 <= window // 2) & (query1 - key0 <= window // 2)
+    part, whole = (_ordered(blocks_BQK[:, None]) for blocks_BQK in (some & ~every, some & every))
+    lengths = (len(queries_L), len(keys_M))
+    mask: BlockMask = BlockMask.from_kv_blocks(*part, *whole, BLOCK_SIZE=_FLEX_BLOCK, mask_mod=may, seq_lengths=lengths)
     return mask
 
 
-def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -> Tensor:
-    """The causal mask (B, 1, L, M) of this process's tokens over all M of their rows."""
+def _ranges(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest of each 128 values along the one long dimension past the batch's."""
+    dim = -2 if values.shape[-1] == 1 else -1
+    blocks = values.unflatten(dim, (-1, _FLEX_BLOCK))
+    inner = dim if dim == -1 else -2
+    return blocks.amin(inner), blocks.amax(inner)
+
+
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of each row are set, and all of them, those set first; as ``BlockMask`` wants them."""
+    indices = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32), indices.int()
+
+
+def row_mask(segments_BL: Tensor, causal: bool, window: int | None = None) -> Tensor | BlockMask:
+    """The mask of whole rows."""
+    places = torch.arange(segments_BL.shape[1], device=segments_BL.device)
+    return _mask(places, places, segments_BL, segments_BL, causal, window)
+
+
+def spread_mask(spread: Spread, tokens_BL: Tensor, segments_BL: Tensor | None) -> Tensor | BlockMask:
+    """The causal mask of this process's tokens over all M of their rows."""
     length = tokens_BL.shape[1] * spread.parts
     here, every = (places.to(tokens_BL.device) for places in (spread.places(length), spread.all_places(length)))
     if segments_BL is None:
         segments_BL = torch.ones_like(tokens_BL[:1])
-    return exact_mask(here, every, segments_BL, spread.gather(segments_BL, 1), causal=True)
+    return _mask(here, every, segments_BL, spread.gather(segments_BL, 1), True)
 
 
-@cache
-def _block_mask() -> Any:
-    return torch.compiler.disable(create_block_mask)  # no part of a compiled model: it goes round the graph
+def _mask(
+    queries_L: Tensor, keys_M: Tensor, segments_BL: Tensor, segments_BM: Tensor, causal: bool, window: int | None = None
+) -> Tensor | BlockMask:
+    """In blocks for ``flex_attention`` on a GPU, exact elsewhere."""
+    in_blocks = segments_BL.device.type == "cuda" and len(queries_L) % _FLEX_BLOCK == len(keys_M) % _FLEX_BLOCK == 0
+    make = block_mask if in_blocks else exact_mask
+    return make(queries_L, keys_M, segments_BL, segments_BM, causal, window)
 
 
 @cache
