@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dataeng.cli import UserError
 from dataeng.recipe import Table
 from training.weights import Renamed
 
 # R rank, I inputs, O outputs
+
+
+# Every matrix of a block; a model whose feed-forward layer is not gated lacks one of them.
+_MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_VOCABULARY = ("embed_tokens", "lm_head")
 
 
 class Lora(Table):
@@ -29,14 +35,17 @@ class Lora(Table):
         description="Layers that get an adapter, by the last part of their names; by default every matrix of a block",
     )
 
+    @field_validator("targets")
+    @classmethod
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if unknown := sorted(set(value or ()) - set(_MATRICES)):
+            raise ValueError(f"no layer of a block is called {', '.join(unknown)}: {', '.join(_MATRICES)} are")
+        return value
+
     @property
     def scale(self) -> float:
         """What updates are multiplied by."""
         return self.alpha / self.rank
-
-
-# Every matrix of a block; a model whose feed-forward layer is not gated lacks one of them.
-_MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoraLinear(nn.Linear):
@@ -56,12 +65,15 @@ class LoraLinear(nn.Linear):
         return F.linear(input, self.weight, self.bias) + self.scale * update
 
 
-def add_adapters(model: nn.Module, lora: Lora) -> nn.Module:
-    """Give every targeted layer an adapter and freeze all else, in place.
+def add_adapters(model: nn.Module, lora: Lora, vocabulary: bool = False) -> nn.Module:
+    """Give every targeted layer an adapter and freeze all else, in place; with ``vocabulary`` not embedding and head.
 
-    Raises ValueError for a target that no layer is called.
+    Raises UserError for a target that no layer is called.
     """
     model.requires_grad_(False)
+    for name, child in model.named_children():
+        if vocabulary and name in _VOCABULARY:
+            child.requires_grad_(True)
     targets, missing = lora.targets or _MATRICES, set(lora.targets or ())
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -69,7 +81,7 @@ def add_adapters(model: nn.Module, lora: Lora) -> nn.Module:
                 setattr(parent, name, LoraLinear(child, lora))
                 missing.discard(name)
     if missing:
-        raise ValueError(f"lora.targets: the model has no linear layer called {', '.join(sorted(missing))}")
+        raise UserError(f"lora.targets: the model has no linear layer called {', '.join(sorted(missing))}")
     return model
 
 
@@ -105,14 +117,21 @@ def merged(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
     return plain
 
 
-def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters alone, under the names of PEFT's files (``base_model.model.model.layers…``)."""
-    return {f"base_model.model.model.{name}": value for name, value in state.items() if ".lora_" in name}
-
-
-def adapter_config(lora: Lora, base: str) -> dict[str, Any]:
-    """PEFT's ``adapter_config.json``; ``base`` names the model that the adapters belong to."""
+def adapter_state(state: Mapping[str, Tensor], vocabulary: bool = False) -> dict[str, Tensor]:
+    """The adapters alone, under the names of PEFT's files (``base_model.model.model.layers…``); with ``vocabulary``
+    the embedding and the head, which were trained beside them."""
+    wholes = {f"{name}.weight" for name in _VOCABULARY if vocabulary}
+    named = {name: name if name.startswith("lm_head.") else f"model.{name}" for name in state}
     return {
+        f"base_model.model.{named[name]}": value for name, value in state.items() if ".lora_" in name or name in wholes
+    }
+
+
+def adapter_config(lora: Lora, base: str, whole: Sequence[str] = ()) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json``; ``base`` names the model that the adapters belong to, ``whole`` layers that were
+    trained beside them."""
+    return {
+        **({"modules_to_save": list(whole)} if whole else {}),
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,

@@ -27,9 +27,11 @@ _CHOICE, _KIND, _TOKEN = 0, 1, 2  # what a number is drawn for
 
 def word_edges(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """For each token (V,): whether a word may go on with it, and whether one may go on after it."""
+    from tokenizers.models import WordPiece
+
     size = tokenizer.get_vocab_size()
     names = [tokenizer.id_to_token(number) or "" for number in range(size)]
-    if any(name.startswith("##") for name in names):  # WordPiece
+    if isinstance(tokenizer.model, WordPiece):
         return np.array([name.startswith("##") for name in names]), np.ones(size, bool)
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     texts = [
@@ -37,7 +39,8 @@ def word_edges(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     ]
     inner = [(text[:1], text[-1:]) for text in texts]  # half a character is decoded to U+FFFD
     goes_on, open_end = ([c.isalnum() or c == "\ufffd" for c in side] for side in zip(*inner, strict=True))
-    return np.array(goes_on), np.array(open_end)
+    begins = np.array([name.startswith("\u2581") for name in names])  # SentencePiece's space, which decoding can drop
+    return np.array(goes_on) & ~begins, np.array(open_end)
 
 
 class Noise(ABC):

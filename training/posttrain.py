@@ -77,22 +77,22 @@ def check_inputs(
     another kind than ``kinds``."""
     for model in models:
         _check_model(recipe, name, model, coming, kinds)
-    if not (isinstance(data, str) and data in coming):
+    if data and not (isinstance(data, str) and data in coming):
         data_inputs(recipe, name, data, tables)
 
 
-def _kind(recipe: Recipe, name: str, model: str, coming: Collection[str]) -> str:
-    """The kind of a model that is there, or of one that a step of this run will make."""
+def shape_of(recipe: Recipe, name: str, model: str, coming: Collection[str]) -> ModelConfig:
+    """The shape of a model that is there, or of one that a step of this run will make."""
     if model not in coming:
-        return huggingface.read_config(huggingface.export_of(recipe.root, model, name))[0].kind
+        return huggingface.read_config(huggingface.export_of(recipe.root, model, name))[0]
     config = recipe.step(model)
-    begin: str | ModelConfig | None = getattr(config, "start", None) or config.model
-    return _kind(recipe, name, begin, coming) if isinstance(begin, str) else getattr(begin, "kind", "decoder")
+    begin: str | ModelConfig = getattr(config, "start", None) or config.model
+    return shape_of(recipe, name, begin, coming) if isinstance(begin, str) else begin
 
 
 def _check_model(recipe: Recipe, name: str, model: str, coming: Collection[str], kinds: Collection[str]) -> None:
     """Raise UserError where ``model`` is none of ``kinds`` that can be started from."""
-    if (kind := _kind(recipe, name, model, coming)) not in kinds:
+    if (kind := shape_of(recipe, name, model, coming).kind) not in kinds:
         wanted = " or an ".join(kinds)
         raise UserError(
             f"{recipe.path}: {name}.model = {json.dumps(model)}: is an {kind}: a step {recipe.kind(name)!r} needs a "
@@ -104,6 +104,46 @@ def _check_model(recipe: Recipe, name: str, model: str, coming: Collection[str],
         huggingface.check_tokenizer(folder)
 
 
+def check_room(recipe: Recipe, name: str, model: str, new_tokens: int, coming: Collection[str]) -> None:
+    """Raise UserError where answers of that many tokens leave no room for a prompt."""
+    context = shape_of(recipe, name, model, coming).context
+    if new_tokens >= context:
+        raise UserError(
+            f"{recipe.path}: {name}.new_tokens = {new_tokens}: leaves no room for a prompt: {model} has a context of "
+            f"{context} tokens"
+        )
+
+
+def check_scores(recipe: Recipe, name: str, judge: str, coming: Collection[str]) -> None:
+    """Raise UserError where a model that is to judge answers has no head that scores them."""
+    state = None if judge in coming else huggingface.state_of(huggingface.export_of(recipe.root, judge, name))
+    if recipe.kind(judge) != "reward" if state is None else "score.weight" not in state:
+        raise UserError(f"{recipe.path}: {name}.reward = {json.dumps(judge)}: is no reward model: it scores nothing")
+
+
+def check_same_tokenizer(
+    recipe: Recipe, name: str, model: str, others: Mapping[str, str | None], coming: Collection[str]
+) -> None:
+    """Raise UserError where another model, by its key in the recipe, gives tokens other ids than ``model`` does; those
+    ``coming`` are left out."""
+    ours = None if model in coming else _entries(recipe, model, name)
+    for key, other in others.items():
+        theirs = _entries(recipe, other, name) if other and other not in coming and ours else None
+        if theirs and theirs != ours:
+            raise UserError(
+                f"{recipe.path}: {name}.{key} = {json.dumps(other)}: its tokenizer is not that of {model}: ids of one "
+                "mean nothing to the other"
+            )
+
+
+def _entries(recipe: Recipe, model: str, wanted_by: str) -> dict[str, int]:
+    """The tokens of a model that is there, those of chats added, with their ids."""
+    tokenizer = load_tokenizer(storage.join(huggingface.export_of(recipe.root, model, wanted_by), "tokenizer.json"))
+    chat.complete(tokenizer)
+    entries: dict[str, int] = tokenizer.get_vocab()
+    return entries
+
+
 @dataclass(frozen=True)
 class Start:
     """A model to start from: its shape, its weights by our own names, read when asked for, its tokenizer."""
@@ -113,6 +153,7 @@ class Start:
     state: Mapping[str, Tensor]
     tokenizer: Any
     tokenizer_path: str
+    added: int = 0  # special tokens that its tokenizer lacked
 
     def model(self) -> nn.Module:
         """A model of that shape and kind, its weights not yet set."""
@@ -136,7 +177,7 @@ def start(context: Context, model: str) -> Start:
     vocabulary = max(vocabulary, tokenizer.get_vocab_size())
     if added:
         context.log("%d special tokens added to the %d entries of %s", added, tokenizer.get_vocab_size() - added, path)
-    return Start(architecture, vocabulary, weights.Grown(state, vocabulary), tokenizer, path)
+    return Start(architecture, vocabulary, weights.Grown(state, vocabulary), tokenizer, path, added)
 
 
 def filled(

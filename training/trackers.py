@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from dataeng.cli import UserError, one_line
 from training.context import Context
 
 Send = Callable[[dict[str, float], int], None]
@@ -30,7 +31,10 @@ class Trackers:
             if importlib.util.find_spec(package) is None:
                 context.log("%s is set, but the package %s is not installed", " or ".join(variables), package)
                 continue
-            send, end = (_wandb if package == "wandb" else _mlflow)(context)
+            try:
+                send, end = (_wandb if package == "wandb" else _mlflow)(context)
+            except Exception as error:
+                raise UserError(f"{package}, set up by {' or '.join(variables)}: {one_line(error)}") from error
             self.sends.append(send)
             self.ends.append(end)
 
@@ -47,7 +51,8 @@ class Trackers:
 
 
 def _parts(context: Context) -> tuple[str, dict[str, Any]]:
-    return f"{context.name}-{context.checkpoint_fingerprint[:16]}", context.config.model_dump(mode="json")
+    step = context.name.rpartition("/")[2]  # a trial's is a path, which no id may be
+    return f"{step}-{context.checkpoint_fingerprint[:16]}", context.config.model_dump(mode="json")
 
 
 def _wandb(context: Context) -> tuple[Send, Callable[[], Any]]:

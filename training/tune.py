@@ -130,13 +130,19 @@ def with_values(recipe: Recipe, config: Config, values: Mapping[str, Any], folde
 
 def check(recipe: Recipe, name: str) -> None:
     """Raise UserError where the target is missing, or a value of the space is not allowed for it."""
-    config: Config = recipe.need(name)
-    recipe.need(config.target)
+    recipe.need(recipe.need(name).target)
+    check_tried(recipe, name, lambda tried, target: tried.step(target))
+
+
+def check_tried(recipe: Recipe, name: str, check_one: Callable[[Recipe, str], object]) -> None:
+    """Call ``check_one(recipe, target)`` for what will be tried, as far as that is known already; its UserErrors get
+    the name of the space."""
+    config: Config = recipe.step(name)
     ends = [{key: value} for key, space in config.space.items() for value in space.ends()]
     drawn = draw(config.space, config.trials, recipe.seed) if config.search == "random" else []
-    for values in drawn or ends:  # what will be tried, where that is known already
+    for values in drawn or ends:
         try:
-            with_values(recipe, config, values).step(config.target)
+            check_one(with_values(recipe, config, values), config.target)
         except UserError as error:
             raise UserError(f"{recipe.path}: {name}.space: {str(error).removeprefix(recipe.path + ': ')}") from None
 

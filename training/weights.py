@@ -54,7 +54,7 @@ class Stored(Mapping[str, Tensor]):
             return sorted(set(index["weight_map"].values()))
         except FileNotFoundError:
             raise UserError(f"{self.folder}: has neither {_ONE} nor {_INDEX}: is it a model's folder?") from None
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             raise UserError(f"{self.folder}: {_INDEX} cannot be read") from None
 
     def _open(self, path: str) -> None:
@@ -65,7 +65,7 @@ class Stored(Mapping[str, Tensor]):
             length = int.from_bytes(storage.read_bytes(path, 0, 8), "little")
             header = json.loads(storage.read_bytes(path, 8, length)) if 0 < length < size else {}
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             ends = []
         if not ends or 8 + length + max(ends) != size:
             raise UserError(f"{path}: is damaged or cut short: its {size} bytes are not those that its header names")
@@ -75,14 +75,19 @@ class Stored(Mapping[str, Tensor]):
         """The shape of a tensor, from its header."""
         return tuple(self.entries[name][2]["shape"])
 
+    def check_type(self, name: str) -> None:
+        """Raise UserError where a tensor's numbers are of a type that cannot be read."""
+        path, _, entry = self.entries[name]
+        if entry["dtype"] not in _TYPES:
+            raise UserError(f"{path}: {name} is of type {entry['dtype']}: convert it to BF16 or F32")
+
     def __getitem__(self, name: str) -> Tensor:
         return self.rows(name, 0, None)
 
     def rows(self, name: str, start: int, stop: int | None) -> Tensor:
         """Rows ``start`` to ``stop`` of a tensor; no others are read."""
         path, data, entry = self.entries[name]
-        if entry["dtype"] not in _TYPES:
-            raise UserError(f"{path}: {name} is of type {entry['dtype']}: convert it to BF16 or F32")
+        self.check_type(name)
         kind, shape = _TYPES[entry["dtype"]], list(entry["shape"])
         row = math.prod(shape[1:]) * kind.itemsize
         if shape:
@@ -146,6 +151,10 @@ class Own(Mapping[str, Tensor]):
         names += [old for name in names for old in (_old_norm(name),) if old]
         name = next((name for name in names if name in self.stored.entries), None)
         return None if name is None else place._replace(name=name)
+
+    def check_type(self, name: str) -> None:
+        """Raise UserError where a tensor's numbers are of a type that cannot be read."""
+        self.stored.check_type(self.places[name].name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, from its header."""

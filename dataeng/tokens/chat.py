@@ -49,14 +49,16 @@ def token_id(tokenizer: Any, token: str) -> int:
 
 def mask_id(tokenizer: Any, path: str) -> int:
     """The mask token's id; raises UserError where a tokenizer has none."""
-    found = (tokenizer.token_to_id(token) for token in (MASK, "[MASK]", "<mask>"))
-    number = next((number for number in found if number is not None), None)
-    if number is None:
+    if (token := _mask_token(tokenizer)) is None:
         raise UserError(
             f"{path}: has no token {MASK}, which an encoder is trained with: set tokenizer.masks = true and run "
             "`tokenizer` and `tokens` again"
         )
-    return int(number)
+    return int(tokenizer.token_to_id(token))
+
+
+def _mask_token(tokenizer: Any) -> str | None:
+    return next((token for token in (MASK, "[MASK]", "<mask>") if tokenizer.token_to_id(token) is not None), None)
 
 
 def span_ids(tokenizer: Any, path: str, count: int) -> list[int]:
@@ -129,9 +131,9 @@ def decode_answer(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def tokenizer_config(context_length: int, tokenizer: Any = None) -> dict[str, Any]:
     """``tokenizer_config.json`` of an export; ``context_length`` in tokens; with the mask token, where there is one."""
-    masks = tokenizer is not None and tokenizer.token_to_id(MASK) is not None
+    mask = None if tokenizer is None else _mask_token(tokenizer)
     return {
-        **({"mask_token": MASK} if masks else {}),
+        **({"mask_token": mask} if mask else {}),
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context_length,
         "eos_token": END,

@@ -215,4 +215,6 @@ def load(path: str) -> Tokenizer:
     except Exception as error:  # noqa: BLE001 — tokenizers raises nothing more precise
         raise UserError(f"{path}: is no tokenizer: {one_line(error)}") from None
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()  # what a file may keep of its last use
+    tokenizer.no_padding()
     return tokenizer

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from dataeng.cli import UserError
+from dataeng.recipe import Recipe
 from training import families, huggingface
 from training.model.assemble import assemble
 from training.model.config import ModelConfig
@@ -185,12 +186,18 @@ def test_rows_are_read_alone(tmp_path, small_tokenizer, small, monkeypatch):
 
 def test_a_config_without_an_architecture_is_refused_or_kept_in_our_own_format(tmp_path, small_tokenizer, small):
     odd = ModelConfig(**SMALL | {"positions": "sinusoidal", "norm": "layer"})
-    with pytest.raises(UserError, match=r"r.toml: pretrain.model: .*nearest.*pretrain.export = false") as error:
-        families.check_export(odd, "r.toml: pretrain")
+    with pytest.raises(UserError, match=r"r.toml: pretrain.export = true: .*nearest.*or false") as error:
+        Recipe("r.toml", str(tmp_path), 0, {"pretrain": {"model": odd.model_dump(mode="json")}}).step("pretrain")
     assert "\n" not in str(error.value)
     near = ModelConfig(**SMALL | {"qk_norm": True, "bias": True})
-    with pytest.raises(UserError, match=r"qwen3, wants bias = false|llama, wants qk_norm = false"):
-        families.check_export(near, "p")
+    with pytest.raises(ValueError, match=r"qwen3, wants bias = false|llama, wants qk_norm = false"):
+        families.check_export(near)
+    wide = ModelConfig(**SMALL | {"heads": 5, "kv_heads": 5, "head_size": 8})
+    with pytest.raises(ValueError, match=r"llama, wants heads = a divisor of width 32"):
+        families.check_export(wide)
+    stretched = {"rope_scaling": {"type": "yarn", "factor": 2, "original_context": 8, "truncate": False}}
+    with pytest.raises(ValueError, match=r"modernbert, wants rope_scaling.truncate = true"):
+        families.check_export(ModelConfig(kind="encoder", width=32, heads=4, **stretched))
     vocabulary = small.get_vocab_size()
     model = exported(tmp_path, odd, small_tokenizer, vocabulary)
     assert huggingface.read_config(str(tmp_path)) == (odd, vocabulary)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dataeng.cli import UserError
 from training.lora import Lora, LoraLinear, adapter_state, add_adapters, merged, with_adapters
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
@@ -56,4 +57,19 @@ def test_the_adapter_bears_the_names_that_peft_reads():
 
 def test_a_target_that_no_layer_is_called_is_named():
     with pytest.raises(ValueError, match="query"):
-        add_adapters(Decoder(CONFIG, 50), Lora(targets=("q_proj", "query")))
+        Lora(targets=("q_proj", "query"))
+    plain = ModelConfig(layers=1, width=32, heads=4, activation="gelu")
+    with pytest.raises(UserError, match="gate_proj"):
+        add_adapters(Decoder(plain, 50), Lora(targets=("gate_proj",)))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_where_tokens_were_added_their_rows_are_trained_and_kept(tied):
+    config = CONFIG.model_copy(update={"tied": tied})
+    model = add_adapters(Decoder(config, 50), LORA, vocabulary=True)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad and ".lora_" not in name}
+    assert trained == {"embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
+    names = set(adapter_state(full_state(model), vocabulary=True))
+    assert "base_model.model.model.embed_tokens.weight" in names
+    assert ("base_model.model.lm_head.weight" in names) == (not tied)
+    assert not any("norm" in name for name in names)

@@ -36,3 +36,23 @@ def check_vocabulary(root: str, layout: Layout, model_folder: str, wanted_by: st
             f"{wanted_by}: the vocabulary of {model_folder} is not that of the shards ({path}): {wrong!r} is "
             f"{theirs.get(wrong, 'missing')} in it: name the tokens that it was trained on"
         )
+
+
+def check_start(root: str, layout: Layout, folder: str, wanted_by: str) -> None:
+    """Raise UserError where the weights of a folder, or its tokenizer, do not fit the shards.
+
+    Shards may have more entries than the folder's tokenizer (special tokens of chats), but none of another meaning.
+    """
+    from training import huggingface
+
+    huggingface.check_weights(folder)
+    theirs = tokenizer.load(f"{folder}/tokenizer.json").get_vocab()
+    path = tokenizer.path_of(root, layout.tokenizer, wanted_by)
+    ours = tokenizer.load(path).get_vocab()
+    wrong = next((token for token, number in theirs.items() if ours.get(token) != number), None)
+    if wrong is not None:
+        raise UserError(
+            f"{wanted_by}: the shards' vocabulary is not that of {folder}: {wrong!r} is {theirs[wrong]} there and "
+            f"{ours.get(wrong, 'missing')} in {path}: set tokenizer.file to {folder}/tokenizer.json, and run "
+            "`tokenizer` and `tokens` again"
+        )

@@ -103,15 +103,24 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
                 check_vocabulary(recipe.root, layout, huggingface.export_of(recipe.root, model, name), name)
 
 
-def perplexity(context: Context, model: nn.Module, tokens: str) -> float | None:
-    """Perplexity over at most ``perplexity_samples`` samples of the split `test`; None where it has no sample."""
+def row_width(sample_tokens: int, longest: int) -> int:
+    """The longest rows that samples are cut into evenly, of at most as many tokens as a model's context."""
+    return next(width for width in range(min(sample_tokens, longest), 0, -1) if sample_tokens % width == 0)
+
+
+def perplexity(context: Context, model: nn.Module, tokens: str, longest: int) -> float | None:
+    """Perplexity over at most ``perplexity_samples`` samples of the split `test`; None where it has no sample.
+
+    ``longest``: the model's context in tokens; longer samples are cut into equal rows.
+    """
     config: Config = context.config
     manifest = stage.need_manifest(context.recipe.root, tokens, context.name)
     layout = Layout.model_validate(manifest.details)
     streams = open_split(stage.folder_of(context.recipe.root, tokens), manifest.details, "test")
     rows = pretrain.rows_of(context.recipe, layout, config.micro_batch, False, context.name)
+    width = row_width(layout.sample_tokens, longest)
     sums = [0.0, 0.0]
-    for batch in stream.validation_rows(context, streams, rows, layout.sample_tokens, config.perplexity_samples):
+    for batch in stream.validation_rows(context, streams, rows, width, config.perplexity_samples):
         total, weight, _ = pretrain.loss(model, context.place(batch))
         sums = [sums[0] + float(total), sums[1] + float(weight)]
     loss, count = context.total(sums)
@@ -128,7 +137,9 @@ def evaluated(context: Context, name: str, items: Sequence[dict[str, Any]]) -> t
     streams = config.tokens and begin.architecture.kind == "decoder"  # a stream has no two sides
     with torch.no_grad(), parallel.gathered(model), parallel.autocast(context, config.settings()):
         if config.tokens:
-            facts["perplexity"] = perplexity(context, model, config.tokens) if streams else None
+            facts["perplexity"] = (
+                perplexity(context, model, config.tokens, begin.architecture.context) if streams else None
+            )
         judged = answers.answer(context, model, begin, items) if items else []
     if judged:
         facts["tasks"] = answers.summary(judged)

@@ -33,7 +33,7 @@ def _misfits(family: Family, config: ModelConfig) -> list[str]:
         wrong.append(f"kv_heads = {config.heads}")
     if family.heads == "plain" and config.head_width * config.heads != config.width:
         wrong.append(f"head_size = {config.width // config.heads}")
-    return wrong
+    return wrong + family.lacks(config)
 
 
 def _toml(value: Any) -> str:
@@ -45,15 +45,20 @@ def family_of(config: ModelConfig) -> Family | None:
     return next((family for family in FAMILIES if not _misfits(family, config)), None)
 
 
-def check_export(config: ModelConfig, where: str) -> None:
-    """Raise UserError, naming the nearest one, where no architecture of transformers is this config."""
+def check_export(config: ModelConfig) -> None:
+    """Raise ValueError, naming the nearest one, where no architecture of transformers is this config."""
     if family_of(config) is None:
         nearest = min(FAMILIES, key=lambda family: len(_misfits(family, config)))
         wanted = ", ".join(_misfits(nearest, config))
-        raise UserError(
-            f"{where}.model: transformers has no such architecture; the nearest, {nearest.model_type}, wants {wanted}: "
-            f"set that, or {where.rpartition(': ')[2]}.export = false to keep our own format"
+        raise ValueError(
+            f"transformers has no architecture of that model; the nearest, {nearest.model_type}, wants {wanted}: set "
+            "that, or false to keep our own format"
         )
+
+
+def by_type(kind: object) -> Family | None:
+    """The architecture that a ``model_type`` names, None for our own format and for what is not known."""
+    return next((family for family in FAMILIES if family.model_type == kind), None)
 
 
 def place(family: Family | None, config: ModelConfig, name: str) -> Place:
@@ -97,12 +102,11 @@ def config_json(config: ModelConfig, vocabulary: int, ids: Mapping[str, int], he
 
 def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, int]:
     """The model and its vocabulary from a ``config.json``; raises UserError for what we have no blocks for."""
-    kind = values.get("model_type")
     try:
+        kind = values.get("model_type")
         if kind == NATIVE:
             return ModelConfig.model_validate(values["model"]), int(values["vocab_size"])
-        family = next((family for family in FAMILIES if family.model_type == kind), None)
-        if family is None:
+        if (family := by_type(kind)) is None:
             known = ", ".join(family.model_type for family in FAMILIES)
             raise ValueError(f"model_type {kind!r}: {known} are known")
         return ModelConfig.model_validate(family.read(values)), int(values["vocab_size"])
@@ -111,5 +115,5 @@ def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, in
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{where}: {error}") from None

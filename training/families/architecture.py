@@ -30,6 +30,7 @@ class Family(NamedTuple):
     read: Callable[[Mapping[str, Any]], dict[str, Any]]
     heads: Literal["any", "equal", "plain"] = "plain"  # equal: as many key heads; plain: of width / heads each, too
     zeros: Callable[[ModelConfig], dict[str, tuple[int, ...]]] = lambda config: {}  # more tensors that it wants, of 0
+    lacks: Callable[[ModelConfig], list[str]] = lambda config: []  # what else it would have otherwise, as our settings
 
 
 def write_rope(config: ModelConfig) -> dict[str, Any]:

@@ -53,6 +53,12 @@ _LLAMA: dict[str, str | Place] = {
     "score": "score",
 }
 
+
+def _lacks(config: ModelConfig) -> list[str]:
+    """transformers asks it of Llama, also where head_dim is given (configuration_llama.py); not of Qwen3."""
+    return [f"heads = a divisor of width {config.width}"] if config.width % config.heads else []
+
+
 LLAMA = Family(
     "llama",
     {"model": "LlamaForCausalLM", "score": "LlamaForSequenceClassification"},
@@ -67,6 +73,7 @@ LLAMA = Family(
     lambda config: _write_llama(config) | {"mlp_bias": config.bias},
     _read_llama,
     heads="any",
+    lacks=_lacks,
 )
 
 QWEN3 = Family(

@@ -66,6 +66,12 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lacks(config: ModelConfig) -> list[str]:
+    """transformers looks for ``truncate`` where ModernBERT, with angles by layer, does not have it."""
+    scaling = config.rope_scaling
+    return ["rope_scaling.truncate = true"] if scaling and scaling.type == "yarn" and not scaling.truncate else []
+
+
 _LAYER = "model.layers.#"
 _NAMES: dict[str, str | Place] = {
     "embed_tokens": "model.embeddings.tok_embeddings",
@@ -99,4 +105,5 @@ MODERNBERT = Family(
     lambda config: _NAMES,
     _write,
     _read,
+    lacks=_lacks,
 )

@@ -87,6 +87,12 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: PolicyConfig = recipe.step(name)
     posttrain.check_inputs(recipe, name, coming, config.models(), config.data, ["train"])
+    posttrain.check_room(recipe, name, config.model, config.new_tokens, coming)
+    judge = config.reward if config.rewards.model else None
+    others = {"reference": config.reference, "reward": judge}
+    posttrain.check_same_tokenizer(recipe, name, config.model, others, coming)
+    if judge:
+        posttrain.check_scores(recipe, name, judge, coming)
 
 
 def advantages(rewards_NG: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from dataeng import stage
 from dataeng.cli import UserError
@@ -16,7 +16,7 @@ from dataeng.tokens import chat
 from dataeng.tokens import tokenizer as tokenizer_step
 from dataeng.tokens.shards import Layout, open_split
 from training import families
-from training.data.check import check_shards
+from training.data.check import check_shards, check_start
 from training.model.config import ModelConfig
 from training.noise import Masking, SpanNoise
 from training.settings import TrainerConfig
@@ -46,7 +46,7 @@ class Interval(BaseModel):
 class Config(TrainerConfig):
     """What to train on, and the model; the rest is every trainer's."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     optimizer: Literal["adamw", "muon", "lamb", "sgd"] = Field(
@@ -59,7 +59,9 @@ class Config(TrainerConfig):
         description="A training step, or a model's folder (a path or s3://), to go on from; its shape holds. "
         'The same as model = "…"',
     )
-    export: bool = Field(True, description="Whether to export for transformers; else in a format of our own")
+    export: bool = Field(
+        True, validate_default=True, description="Whether to export for transformers; else in a format of our own"
+    )
     max_shard_bytes: int = runtime(5_000_000_000, ge=1, description="Size of an export's files, in bytes")
     masking: Masking = Field(Masking.model_validate({}), description="What an encoder learns from")
     spans: SpanNoise = Field(SpanNoise.model_validate({}), description="What an encoder–decoder learns from")
@@ -94,6 +96,13 @@ class Config(TrainerConfig):
         if isinstance(values, dict) and isinstance(values.get("model"), str):
             return {key: value for key, value in values.items() if key != "model"} | {"start": values["model"]}
         return values
+
+    @field_validator("export")
+    @classmethod
+    def _can_be_exported(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("start") and "model" in info.data:
+            families.check_export(info.data["model"])
+        return value
 
     @field_validator("order")
     @classmethod
@@ -162,24 +171,18 @@ def _architecture(recipe: Recipe, name: str, vocabulary: int) -> tuple[ModelConf
     return shape, max(own, vocabulary), folder
 
 
-def _check_start(recipe: Recipe, name: str, folder: str, layout: Layout) -> None:
-    """Raise UserError where the weights of a folder, or its tokenizer, do not fit the shards.
+def _checked_shape(recipe: Recipe, name: str, layout: Layout, coming: Collection[str]) -> ModelConfig:
+    """The model's shape, also where the step that it starts from is ``coming``; raises UserError where the weights
+    that it starts from do not fit."""
+    config: Config = recipe.step(name)
+    if config.start and config.start in coming:
+        from training import posttrain
 
-    Shards may have more entries than the folder's tokenizer (special tokens of chats), but none of another meaning.
-    """
-    from training import huggingface
-
-    huggingface.check_weights(folder)
-    theirs = tokenizer_step.load(f"{folder}/tokenizer.json").get_vocab()
-    path = tokenizer_step.path_of(recipe.root, layout.tokenizer, name)
-    ours = tokenizer_step.load(path).get_vocab()
-    wrong = next((token for token, number in theirs.items() if ours.get(token) != number), None)
-    if wrong is not None:
-        raise UserError(
-            f"{name}: the shards' vocabulary is not that of {folder}: {wrong!r} is {theirs[wrong]} there and "
-            f"{ours.get(wrong, 'missing')} in {path}: set tokenizer.file to {folder}/tokenizer.json, and run "
-            "`tokenizer` and `tokens` again"
-        )
+        return posttrain.shape_of(recipe, name, config.start, coming)
+    shape, _, begin = _architecture(recipe, name, layout.vocabulary)
+    if begin:
+        check_start(recipe.root, layout, begin, name)
+    return shape
 
 
 def _check_noise(recipe: Recipe, name: str, shape: ModelConfig, layout: Layout) -> None:
@@ -217,14 +220,10 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
     """Raise UserError for what cannot train; ``coming`` steps are made before this one in the same run."""
     config: Config = recipe.step(name)
     where = f"{recipe.path}: {name}"
-    if config.export and not config.start:
-        families.check_export(config.model, where)
-    if config.data in coming or (config.start and config.start in coming):
+    if config.data in coming:
         return
     folder, layout = stage.folder_of(recipe.root, config.data), check_shards(recipe.root, config.data, name)
-    shape, _, begin = _architecture(recipe, name, layout.vocabulary)
-    if begin:
-        _check_start(recipe, name, begin, layout)
+    shape = _checked_shape(recipe, name, layout, coming)
     if shape.kind != "decoder":
         _check_noise(recipe, name, shape, layout)
     for index, (_, row) in enumerate(config.widths(layout.sample_tokens)):
@@ -254,7 +253,7 @@ def check(recipe: Recipe, name: str, coming: Collection[str] = ()) -> None:
 
 def plan_of(context: Context) -> Plan:
     """Which samples this rank takes, and where they stand."""
-    from training.data.order import ByStep, Mixture
+    from training.data.order import ByStep, Mixture, oversampled
     from training.data.order import Interval as Weights
     from training.data.plan import Plan
 
@@ -263,6 +262,8 @@ def plan_of(context: Context) -> Plan:
     streams = open_split(folder, details, "train")
     sizes = {source: float(stream.source.samples) for source, stream in streams.items()}
     weights = [Weights(item.start, item.weights) for item in config.mixture] or [Weights(0, sizes)]
+    for source, by in {name: by for item in weights for name, by in oversampled(item.weights).items()}.items():
+        context.log("mixture: %r comes %.1f times as often as its tiny weight says", source, by)
     return Plan(
         streams,
         Mixture(weights),

@@ -167,7 +167,7 @@ def _model(context: Context, config: Config, begin: posttrain.Start) -> nn.Modul
     def fill(model: nn.Module) -> None:
         parallel.load_full(model, lora.with_adapters(begin.state, model, context.seed))
 
-    return parallel.build(context, lambda: lora.add_adapters(begin.model(), adapters), config, fill)
+    return parallel.build(context, lambda: lora.add_adapters(begin.model(), adapters, begin.added > 0), config, fill)
 
 
 def run(context: Context) -> None:
@@ -201,9 +201,11 @@ def _publish(
         weights, about = Path(temporary, "adapter_model.safetensors"), Path(temporary, "adapter_config.json")
         base = context.config.model
         base = base if huggingface.is_folder(base) else f"../../../{base}/export"
-        own = {name: value.contiguous() for name, value in lora.adapter_state(state).items()}
+        grown = begin.added > 0
+        own = {name: value.contiguous() for name, value in lora.adapter_state(state, grown).items()}
+        whole = [name for name in ("embed_tokens", "lm_head") if grown and f"{name}.weight" in state]
         safetensors.torch.save_file(own, weights, metadata={"format": "pt"})
-        about.write_text(json.dumps(lora.adapter_config(adapters, base), indent=2))
+        about.write_text(json.dumps(lora.adapter_config(adapters, base, whole), indent=2))
         # Elsewhere queries, keys and values are one matrix, which PEFT's files cannot name the parts of.
         named_alike = families.family_of(begin.architecture) in (families.LLAMA, families.QWEN3)
         more = {f"adapter/{file.name}": str(file) for file in (weights, about)} if named_alike else {}

@@ -95,6 +95,11 @@ class ModelConfig(Table):
                 f'kind = "{self.kind}" with positions = "{self.positions}": relative positions belong to '
                 "an encoder_decoder, and it has no others"
             )
+        if self.kind == "encoder_decoder" and self.distance <= self.buckets // 2:
+            raise ValueError(
+                f"distance = {self.distance}: must be more than half of buckets = {self.buckets}: nearer ones have a "
+                "bucket each"
+            )
         if self.local_window and self.kind != "encoder":
             raise ValueError(f'local_window = {self.local_window}: only an encoder has one, not kind = "{self.kind}"')
         if self.norm_after and self.kind != "encoder":

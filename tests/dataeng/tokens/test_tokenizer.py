@@ -121,3 +121,14 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
     with pytest.raises(UserError, match="is no tokenizer") as error:
         tokenizer.taken(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_what_a_file_keeps_of_its_last_use_cuts_and_fills_nothing(tmp_path):
+    made = tokenizer.learn(["a mill turns"] * 9, tokenizer.Config(vocabulary=300))
+    made.enable_truncation(3)
+    made.enable_padding(length=50)
+    made.save(str(tmp_path / "tokenizer.json"))
+    loaded = tokenizer.load(str(tmp_path / "tokenizer.json"))
+    [short, long] = loaded.encode_batch(["a", "a mill turns " * 9], add_special_tokens=False)
+    assert len(short.ids) == 1
+    assert loaded.decode(long.ids) == "a mill turns " * 9

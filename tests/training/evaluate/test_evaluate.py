@@ -50,6 +50,12 @@ def test_the_number_of_workers_and_prompts_at_once_change_no_answer(root):
     assert answer(context, model, begin, items) == whole
 
 
+def test_no_tasks_are_none_and_rows_fit_the_model(root):
+    recipe = root(evaluate={"tokens": None, "tasks": "", "models": ["pretrain"], "precision": "fp32"})
+    assert "tasks" not in run(recipe).details["models"]["pretrain"] or not run(recipe).counts["answers"]
+    assert [evaluate.row_width(1024, longest) for longest in (2048, 1024, 1000, 128)] == [1024, 1024, 512, 128]
+
+
 def test_a_root_without_models_is_named(root):
     recipe = root(evaluate={"tokens": None, "models": ["sft"]})
     with pytest.raises(UserError, match="sft has not been published"):

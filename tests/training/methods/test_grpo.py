@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,26 @@ def test_a_policy_that_always_earns_all_ends_early_and_is_published(root, monkey
     grpo.run(Context.single(recipe, "grpo"))
     manifest = stage.need_manifest(recipe.root, "grpo", "test")
     assert 1 < manifest.counts["steps"] < 400
+
+
+def test_what_cannot_judge_or_leaves_no_room_is_refused(root, tmp_path):
+    mine = {"model": "pretrain", "rewards": {"exact": 1.0, "model": 0.5}}
+    recipe = root(grpo=mine | {"reward": "pretrain"})
+    with pytest.raises(UserError, match=r'grpo\.reward = "pretrain": is no reward model'):
+        grpo.check(recipe, "grpo")
+    recipe = root(sft={}, grpo=mine | {"model": "sft", "reward": "sft"})
+    with pytest.raises(UserError, match=r'grpo\.reward = "sft": is no reward model'):
+        grpo.check(recipe, "grpo", {"sft"})
+    with pytest.raises(UserError, match=r"grpo.new_tokens = 64: leaves no room .* context of 64 tokens"):
+        grpo.check(root(grpo={"model": "pretrain", "new_tokens": 64}), "grpo")
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "pretrain" / "export", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match=r"grpo\.reference = .*other.*: its tokenizer is not that of pretrain"):
+        grpo.check(root(grpo={"model": "pretrain", "reference": str(other)}), "grpo")
 
 
 def test_a_reward_model_judges_where_it_has_a_weight(root):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from dataeng.cli import UserError
 from dataeng.tokens import chat, tokenizer
@@ -19,7 +20,7 @@ from training.generate import noise_keys
 from training.likelihood import IGNORED
 from training.methods import pretrain
 from training.noise import Masking
-from training.objectives import Masker
+from training.objectives import Masker, word_edges
 
 WORDS = tokenizer.learn((text(n) for n in range(50)), tokenizer.Config(vocabulary=330, masks=True))
 ENCODER = {"kind": "encoder", "layers": 2, "width": 32, "heads": 4, "context": SAMPLE}
@@ -65,6 +66,16 @@ def test_whole_words_are_hidden_together():
             words += chosen[start:end].all()
     assert parted <= 40 / 4  # the last word of a row, where nothing fitted
     assert words > 40 * 20
+
+
+def test_words_begin_where_the_vocabulary_says():
+    code = tokenizer.learn((f"## title {n} #### part" for n in range(50)), tokenizer.Config(vocabulary=300, masks=True))
+    assert any(token.startswith("##") for token in code.get_vocab())
+    assert word_edges(code)[0].sum() > 50, "letters go on with words, though there is a token that begins with ##"
+    pieces = {"<unk>": 0, "\u2581the": 1, "\u2581mill": 2, "er": 3}
+    spaced = Tokenizer(models.BPE(vocab=pieces, merges=[], unk_token="<unk>"))
+    spaced.decoder = decoders.Metaspace()
+    assert word_edges(spaced)[0].tolist()[1:] == [False, False, True]
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 
 from dataeng import stage
@@ -10,9 +11,11 @@ from dataeng.cli import UserError
 from dataeng.tokens import chat, tokenizer
 from tests.training.test_huggingface import loaded, tokens_of
 from tests.training.tools import SAMPLE, publish_tokens, recipe_at, text
-from training import huggingface, weights
+from training import families, huggingface, weights
 from training.context import Context
+from training.families.t5 import T5
 from training.methods import pretrain
+from training.model.config import ModelConfig
 from training.posttrain import _check_model, start
 
 transformers = pytest.importorskip("transformers")
@@ -111,7 +114,7 @@ def test_what_cannot_be_exported_needs_saying_so(tmp_path):
     recipe.tables["pretrain"]["model"] = {"layers": 1, "width": 32, "heads": 2, "context": SAMPLE} | {
         "positions": "sinusoidal"
     }
-    with pytest.raises(UserError, match=r"test\.toml: pretrain\.model: .*pretrain\.export = false"):
+    with pytest.raises(UserError, match=r"test\.toml: pretrain\.export = true: .*or false to keep"):
         pretrain.check(recipe, "pretrain")
     recipe.tables["pretrain"] |= {"export": False, "max_steps": 2, "max_shard_bytes": 40_000}
     folder = run(recipe)
@@ -135,6 +138,31 @@ def test_shapes_that_do_not_fit_are_one_line(values, message, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         pretrain.check(recipe, "pretrain")
     assert "\n" not in str(error.value)
+
+
+def test_a_step_that_starts_from_one_to_come_is_checked_all_the_same(tmp_path):
+    recipe = recipe_at(tmp_path)
+    publish_tokens(recipe)
+    recipe.tables["more"] = {"step": "pretrain", "model": "pretrain", "row_tokens": 12}
+    with pytest.raises(UserError, match="row_tokens = 12: must divide"):
+        pretrain.check(recipe, "more", {"pretrain"})
+    recipe.tables["more"] |= {"row_tokens": 32, "mixture": [{"weights": {"web": 1, "nowhere": 1}}]}
+    with pytest.raises(UserError, match="no source 'nowhere'"):
+        pretrain.check(recipe, "more", {"pretrain"})
+
+
+def test_a_folder_of_t5_1_1_whose_head_is_its_own_is_read(tmp_path):
+    shape = ModelConfig(kind="encoder_decoder", layers=1, width=32, heads=2, tied=False)
+    state = {name: torch.randn(size) for name, size in huggingface.shapes(shape, 40).items()}
+    there = {families.place(T5, shape, name).name: value for name, value in state.items()}
+    assert "lm_head.weight" in there
+    safetensors.torch.save_file(there, tmp_path / "model.safetensors")
+    about = families.config_json(shape.model_copy(update={"tied": True}), 40, {"end": 1, "pad": 0})
+    about |= {"tie_word_embeddings": False, "scale_decoder_outputs": False}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    huggingface.check_weights(str(tmp_path))
+    read = huggingface.state_of(str(tmp_path))
+    assert all(torch.equal(read[name], value) for name, value in state.items())
 
 
 def test_a_start_and_a_shape_contradict_each_other(tmp_path):
