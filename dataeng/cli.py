@@ -16,6 +16,10 @@ class UserError(Exception):
     """A user's mistake: the message names the thing, the place and the way out, on one line."""
 
 
+class Unreachable(UserError):
+    """A service that was set up does not answer or let us in: a mistake, or over in a while."""
+
+
 class Conflict(Exception):
     """Another run with other settings published the same stage meanwhile."""
 

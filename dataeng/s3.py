@@ -12,7 +12,7 @@ from functools import cache
 from threading import Lock
 from typing import Any, cast
 
-from dataeng.cli import UserError
+from dataeng.cli import Unreachable, UserError
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
@@ -110,9 +110,9 @@ def errors(path: str) -> Iterator[None]:
     except boto.ParamValidationError as error:
         raise UserError(f"{path}: is no address on S3: {str(error).splitlines()[-1]}") from None
     except (boto.NoCredentialsError, boto.CredentialRetrievalError):
-        raise UserError(f"{path}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+        raise Unreachable(f"{path}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
     except (boto.EndpointConnectionError, boto.ConnectTimeoutError) as error:
-        raise UserError(f"{path}: the object store does not answer: {error}") from None
+        raise Unreachable(f"{path}: the object store does not answer: {error}") from None
 
 
 def need_bucket(path: str) -> None:

@@ -33,6 +33,7 @@ from dataeng.recipe import Recipe, Table, hash_files
 log = logging.getLogger("millrace")
 NONDETERMINISTIC = ("timeout", "memory", "crash")
 _MODULUS = 1 << 128
+_WRITER = ".writer"  # the attempt that last began to write over files in place
 
 
 class Broken(Exception):
@@ -127,6 +128,7 @@ class Attempt:
     manifest_path: str = "manifest.json"  # slices: slices/SLICE.json
     slice: str = ""
     also: list[str] = field(default_factory=list)  # committed files of further tables, written before the rows
+    in_place: bool = False  # files that an earlier manifest may have named were written over
 
     @property
     def data_folder(self) -> str:
@@ -158,16 +160,18 @@ class Attempt:
         """Take the standing manifest away, before files that it may name are written over; False: write nothing.
 
         That is where another run published the same result since this attempt began. Raises Conflict where it was
-        another result.
+        another result; ``publish`` does where another attempt has begun to write over the files since.
         """
         path = storage.join(self.folder, self.manifest_path)
         found = storage.read_tagged(path)
-        if (found[1] if found else None) == self.tag:
+        if found and found[1] != self.tag:
+            self._same_result(path, found)
+            return False
+        if found:
             storage.delete([path])
-            self.tag = None
-            return True
-        self._same_result(path, found)
-        return False
+        self.tag, self.in_place = None, True
+        storage.write_bytes(storage.join(self.folder, _WRITER), self.attempt.encode())
+        return True
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Make the attempt visible in one conditional write, and return what stands published.
@@ -175,6 +179,8 @@ class Attempt:
         Another run's manifest of the same fingerprint is as good; another fingerprint raises Conflict.
         """
         path = storage.join(self.folder, self.manifest_path)
+        if self.in_place and storage.read_bytes(storage.join(self.folder, _WRITER)) != self.attempt.encode():
+            raise Conflict(f"{self.folder}: another run writes over the same files")
         storage.make_durable([storage.join(self.folder, f.path) for t in manifest.tables.values() for f in t.files])
         if storage.write_if(path, manifest.encoded(), self.tag):
             return manifest

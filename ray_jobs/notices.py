@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dataeng.cli import Conflict, Failure, UserError
+from dataeng.cli import Conflict, Failure, Unreachable, UserError
 from training.stop import Wish
 
 if TYPE_CHECKING:
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10.0
 
 
-_FINAL = {kind.__name__: kind for kind in (UserError, Failure, Conflict)}  # what starting again cannot mend
+_TOLD = {kind.__name__: kind for kind in (UserError, Failure, Conflict)}  # errors that are one line to the user
+
+
+class _Said(NamedTuple):
+    """An error of a worker; ``final``: starting again cannot mend it."""
+
+    kind: str
+    text: str
+    final: bool
 
 
 class _Wishes:
@@ -26,12 +34,13 @@ class _Wishes:
 
     def __init__(self) -> None:
         self.wished = False
-        self.said: tuple[str, str] | None = None
+        self.said: _Said | None = None
 
-    def fail(self, kind: str, text: str) -> None:
-        self.said = self.said or (kind, text)
+    def fail(self, said: _Said) -> None:
+        if self.said is None or not self.said.final:
+            self.said = said
 
-    def failure(self) -> tuple[str, str] | None:
+    def failure(self) -> _Said | None:
         return self.said
 
     def wish(self) -> None:
@@ -56,33 +65,42 @@ class Relay:
 
 @contextmanager
 def told(wishes: Any) -> Iterator[bool]:
-    """Round a worker's work: the driver is told of errors that starting again cannot mend; false: one was already."""
+    """Round a worker's work: the driver is told of errors that are one line to the user. False where one was told
+    already that starting again cannot mend: there is nothing to do."""
     import ray
 
     from training.trainer import TrainingFailed
 
     try:
-        yield ray.get(wishes.failure.remote()) is None
-    except (UserError, TrainingFailed, Conflict) as error:
-        kind = next(name for name, kind in _FINAL.items() if isinstance(error, kind))
-        ray.get(wishes.fail.remote(kind, str(error)))
+        before = ray.get(wishes.failure.remote())
+        yield before is None or not before.final
+    except tuple(_TOLD.values()) as error:
+        kind = next(name for name, kind in _TOLD.items() if isinstance(error, kind))
+        final = isinstance(error, UserError | TrainingFailed | Conflict) and not isinstance(error, Unreachable)
+        ray.get(wishes.fail.remote(_Said(kind, str(error), final)))
         raise
 
 
-def raise_told(wishes: Any) -> None:
-    """In the driver, raise what a worker told."""
+def raise_told(wishes: Any, failed: bool) -> None:
+    """In the driver, raise what a worker told, if training ``failed`` or nothing could mend it."""
     import ray
 
-    if said := ray.get(wishes.failure.remote()):
-        raise _FINAL[said[0]](said[1]) from None
+    try:
+        said = ray.get(wishes.failure.remote())
+    except ray.exceptions.RayActorError:
+        return
+    if said and (failed or said.final):
+        raise _TOLD[said.kind](said.text) from None
 
 
 @contextmanager
 def relay() -> Iterator[Relay]:
     """While the block runs, the first SIGTERM asks the workers to save and end; a second is as it was before."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    made = Relay(ray.remote(_Wishes).options(num_cpus=0).remote())
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    made = Relay(ray.remote(_Wishes).options(num_cpus=0, scheduling_strategy=here).remote())
     threading.Thread(target=made.tell, daemon=True).start()
 
     def ask(number: int, frame: Any) -> None:

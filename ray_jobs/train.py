@@ -71,8 +71,10 @@ def fit(recipe: Recipe, steps: list[str], config: train.Config) -> None:
         )
         try:
             trainer.fit()
-        finally:
-            notices.raise_told(relay.wishes)
+        except Exception:
+            notices.raise_told(relay.wishes, failed=True)
+            raise
+        notices.raise_told(relay.wishes, failed=False)
         if relay.asked.is_set():
             raise Stopped("train: stopped by SIGTERM, what it had learned was saved; run it again to go on")
 

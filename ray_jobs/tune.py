@@ -19,8 +19,7 @@ def step(recipe: Recipe, name: str = "tune") -> stage.Manifest:
     """Run the sweep and publish ROOT/NAME, or find it done."""
     sweep.check(recipe, name)
     config: sweep.Config = recipe.step(name)
-    workers = [config.workers or 1]
-    train.check(recipe, [config.target], workers)
+    workers = [config.workers] if config.workers else []
     sweep.check_tried(recipe, name, lambda tried, target: train.check(tried, [target], workers))
     method = train.method(recipe, config.target)
     attempt = stage.begin(recipe, name, sweep.inputs(recipe, name, method.inputs(recipe, config.target)))

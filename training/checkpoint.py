@@ -143,7 +143,7 @@ class Checkpoints:
         Raises Failure where one cannot be read (a full disk, a store that does not answer: that is no damage), and
         where one verified, but broke while it was loaded, and there is none before it.
         """
-        candidates = self.context.broadcast(self._candidates() if self.context.first else None)
+        candidates = self.context.first_does(self._candidates)
         half_loaded = ""
         for folder, manifest in candidates.items():
             state, groups = _state(model, optimizer)
@@ -186,7 +186,10 @@ class Checkpoints:
         try:
             problems = self._problems(verify)
             if other := [text for is_damage, text in problems if not is_damage]:
-                raise Failure(f"{folder}: could not be read ({other[0]}): run again")
+                raise Failure(
+                    f"{folder}: could not be read ({other[0]}): run again; if it stays so, delete its manifest.json to "
+                    "go on from the one before"
+                )
             if problems:
                 return problems[0][1], False
             return next((text for _, text in self._problems(load)), None), True
@@ -214,14 +217,15 @@ class Checkpoints:
 
     def _sorted_out(self) -> _SortedOut:
         """What stands in the folder."""
+        found, manifests = _SortedOut({}, {}), self.found()
+        # Listed after them: what a manifest names was there before it.
         entries = {entry.path: entry.size for entry in storage.list_files(self.folder)}
-        found = _SortedOut({}, {})
-        for step, folder in self.found():
+        for step, folder in manifests:
             try:
                 manifest = json.loads(storage.read_bytes(storage.join(folder, "manifest.json")))
                 base = storage.join(folder, manifest["attempt"])
                 lost = [p["name"] for p in manifest["files"] if entries.get(storage.join(base, p["name"])) != p["size"]]
-                last, is_bound = manifest["max_steps"], manifest["bound"]
+                last, is_bound = manifest["max_steps"], manifest.get("bound", True)
             except FileNotFoundError:  # pruned by another run meanwhile
                 continue
             except (ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dataeng import stage, storage
-from dataeng.cli import UserError
+from dataeng.cli import Unreachable, UserError
 from dataeng.tokens import chat
 from dataeng.tokens.tokenizer import load as load_tokenizer
 from training import families, weights
@@ -36,7 +36,7 @@ def _config_json(folder: str) -> Any:
     except ValueError:
         raise UserError(f"{path}: is no JSON") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise Unreachable(f"{path}: cannot be read: {error}") from None
 
 
 def state_of(folder: str) -> weights.Own:

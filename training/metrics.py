@@ -22,14 +22,15 @@ FLUSH_EVERY = 200  # rows, at least; and a twentieth of those there are
 class Metrics:
     """Writes rows from rank 0. Rows after the step that a run resumed at are taken away first."""
 
-    def __init__(self, context: Context, resumed: int) -> None:
+    def __init__(self, context: Context, resumed: int, max_steps: int, before: int) -> None:
+        """``resumed`` at that step from a run of ``before`` steps; this one has ``max_steps``."""
         self.context, self.path = context, storage.join(context.folder, "metrics.jsonl")
-        self.own = storage.join(context.checkpoints, "metrics.jsonl")
+        self.own, begun = (storage.join(context.checkpoints, f"metrics-{n}.jsonl") for n in (max_steps, before))
         self.waiting = 0
         self.lines: list[str] = []
         self.trackers = Trackers(context)
         if context.first:
-            self.lines = [line for line in _lines(self.own) if resumed and json.loads(line)["step"] <= resumed]
+            self.lines = [line for line in _lines(begun) if resumed and json.loads(line)["step"] <= resumed]
             self.flush()
 
     def __enter__(self) -> Metrics:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dataeng.cli import UserError, one_line
+from dataeng.cli import Unreachable, one_line
 from training.context import Context
 
 Send = Callable[[dict[str, float], int], None]
@@ -34,7 +34,7 @@ class Trackers:
             try:
                 send, end = (_wandb if package == "wandb" else _mlflow)(context)
             except Exception as error:
-                raise UserError(f"{package}, set up by {' or '.join(variables)}: {one_line(error)}") from error
+                raise Unreachable(f"{package}, set up by {' or '.join(variables)}: {one_line(error)}") from error
             self.sends.append(send)
             self.ends.append(end)
 

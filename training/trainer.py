@@ -89,7 +89,7 @@ def _fit(run: _Run, batches: Batches, validate: Validate | None) -> Result:
     context, settings = run.context, run.settings
     begun = time.monotonic()
     resumed = run.restore()
-    with Metrics(context, resumed) as metrics:
+    with Metrics(context, resumed, settings.max_steps, run.begun_as) as metrics:
         steps = batches(run.position)
         while run.step < settings.max_steps:
             if (step := run.next(steps)) is None:  # nothing is left to learn: the method has said why
@@ -141,7 +141,7 @@ class _Run:
         self.saver, self.trace = Checkpoints(context, settings), Trace(context, settings.profile)
         self.step = self.position = self.skipped = 0
         self.last: dict[str, float] = {}
-        self.due = False
+        self.due, self.begun_as = False, settings.max_steps
         self.waited = self.stalled = self.worked = 0.0  # seconds: for data, in the saver, in updates
         self.wait = 0.0
         self.saved, self.warned, self._bound = -1, False, True
@@ -151,7 +151,7 @@ class _Run:
         facts = self.saver.restore(self.model, self.optimizer)
         if facts:
             self.step, self.position, self.skipped = facts["step"], facts["position"], facts["skipped"]
-            self.last = facts["metrics"]
+            self.last, self.begun_as = facts["metrics"], facts["max_steps"]
             self.scale.load(facts.get("scale"))
             self.context.log("resumed at step %d, sample %d", self.step, self.position)
         return self.step

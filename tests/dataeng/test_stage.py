@@ -163,6 +163,12 @@ def test_what_is_written_in_place_is_unpublished_first(recipe: Recipe) -> None:
         third.unpublish()
     assert not late.unpublish(), "the same result stands there"
     assert path.exists()
+    one, two = begin(recipe), begin(replace(recipe, seed=9))
+    assert one.unpublish()
+    assert two.unpublish(), "nothing stands there: the other may have died"
+    with pytest.raises(Conflict, match="writes over the same files"):
+        done_after(one)
+    done_after(two)
 
 
 def test_of_runs_started_at_once_all_end_with_one_manifest(tmp_path: Path) -> None:

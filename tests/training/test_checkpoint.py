@@ -333,6 +333,7 @@ def test_what_cannot_be_read_is_not_taken_for_damage(stopped, uninterrupted, tmp
 def test_a_resumed_curve_is_the_runs_own(stopped, uninterrupted, tmp_path):
     recipe, _ = stopped_after_five(stopped, tmp_path)
     run(recipe_at(tmp_path, learning_rate=2e-2))
+    run(recipe_at(tmp_path, max_steps=3))  # the same fingerprint of checkpoints
     run(recipe)
     assert details(recipe)["resumed_from"] == 4
     assert losses(tmp_path) == losses(uninterrupted(1))

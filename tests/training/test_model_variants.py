@@ -215,3 +215,6 @@ def test_a_mask_in_blocks_knows_where_spread_tokens_stand(part):
     here, every = spread.places(512), spread.all_places(512)
     arguments = (here, every, segments[:, here], segments[:, every], True)
     assert torch.equal(_seen(block_mask(*arguments), 256, 512), exact_mask(*arguments)[:, 0])
+    one = block_mask(here, every, torch.ones(1, 256).int(), torch.ones(1, 512).int(), True)
+    numbers = (torch.tensor(n) for n in (7, 0, 0, 0))  # of the eighth row, its first query and key
+    assert one.mask_mod(*numbers) == (every[0] <= here[0])

@@ -32,7 +32,7 @@ from training.trainer import Batch, Result, Step, fit
 class Config(TrainerConfig):
     """What to fine-tune, on what; ``batch`` counts examples, ``micro_batch`` packed rows."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     model: str = Field("pretrain", description="The training step whose model is taken")

@@ -63,10 +63,11 @@ def block_mask(
     """``exact_mask`` for ``flex_attention``: which blocks of 128 it looks into, and which it sees whole.
 
     L and M are multiples of 128; nothing of L × M is made. A block is looked into where ranges of places and segments
-    meet.
+    meet. One row of segments stands for all.
     """
 
     def may(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        row = row * 0 if len(segments_BL) == 1 else row
         far, seen = keys_M[key] - queries_L[query], segments_BL[row, query] == segments_BM[row, key]
         if causal:
             seen = seen & (far <= 0)
