@@ -54,6 +54,7 @@ class Checkpoints:
         self.group: Any = dist.new_group(backend="gloo") if context.processes > 1 else None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
+        self.manifests: dict[tuple[str, str], bytes] = {}  # by folder and tag
         self.damaged: set[str] = set()  # attempts whose bytes were found to be others than those written
         cuda = context.device.type == "cuda"
         # Its copies are kept from save to save: fresh memory costs as much as the copying.
@@ -116,11 +117,17 @@ class Checkpoints:
         self.thread.shutdown()
         self.stager.close()
 
-    def found(self) -> list[tuple[int, str]]:
-        """Steps that have a manifest, newest first, each with its folder."""
-        manifests = [e.path for e in storage.list_files(self.folder) if e.path.endswith("/manifest.json")]
-        folders = [path.rpartition("/")[0] for path in manifests]
-        return sorted(((int(folder.rpartition(_STEP)[2]), folder) for folder in folders), reverse=True)
+    def found(self) -> list[tuple[int, str, str]]:
+        """Steps that have a manifest, newest first, each with its folder and the manifest's tag."""
+        manifests = [entry for entry in storage.list_files(self.folder) if entry.path.endswith("/manifest.json")]
+        places = ((entry.path.rpartition("/")[0], entry.tag) for entry in manifests)
+        return sorted(((int(folder.rpartition(_STEP)[2]), folder, tag) for folder, tag in places), reverse=True)
+
+    def _manifest(self, folder: str, tag: str) -> bytes:
+        """A manifest's bytes, read once: there may be many, and each save looks at all."""
+        if (folder, tag) not in self.manifests:
+            self.manifests[folder, tag] = storage.read_bytes(storage.join(folder, "manifest.json"))
+        return self.manifests[folder, tag]
 
     def _prune(self) -> None:
         """Delete this run's own that no rule keeps, and damaged ones that it is past; each one's manifest first.
@@ -220,9 +227,9 @@ class Checkpoints:
         found, manifests = _SortedOut({}, {}), self.found()
         # Listed after them: what a manifest names was there before it.
         entries = {entry.path: entry.size for entry in storage.list_files(self.folder)}
-        for step, folder in manifests:
+        for step, folder, tag in manifests:
             try:
-                manifest = json.loads(storage.read_bytes(storage.join(folder, "manifest.json")))
+                manifest = json.loads(self._manifest(folder, tag))
                 base = storage.join(folder, manifest["attempt"])
                 lost = [p["name"] for p in manifest["files"] if entries.get(storage.join(base, p["name"])) != p["size"]]
                 last, is_bound = manifest["max_steps"], manifest.get("bound", True)

@@ -208,6 +208,17 @@ def test_a_mask_in_blocks_is_the_exact_one(causal, window):
     assert looked < 3 * 16 or not (causal or window)
 
 
+def test_flex_attention_compiles_with_it_and_mixes_the_same_values():
+    torch.manual_seed(0)
+    spread, segments = Spread(1, 2), torch.sort(torch.randint(1, 5, (2, 512)))[0]
+    here, every = spread.places(512), spread.all_places(512)
+    arguments = (here, every, segments[:, here], segments[:, every], True)
+    q, k, v = torch.randn(2, 4, 256, 32), torch.randn(2, 2, 512, 32), torch.randn(2, 2, 512, 32)
+    with torch.no_grad():
+        found, wanted = (attend(q, k, v, View(mask=make(*arguments))) for make in (block_mask, exact_mask))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("part", range(2))
 def test_a_mask_in_blocks_knows_where_spread_tokens_stand(part):
     spread = Spread(part, 2)

@@ -127,7 +127,7 @@ def _mask(
 
 @cache
 def _flex() -> Any:
-    return torch.compile(flex_attention)
+    return torch.compile(flex_attention, dynamic=False)  # lengths are few, and free ones are slower
 
 
 def attend(q_BHLE: Tensor, k_BKME: Tensor, v_BKME: Tensor, view: View, scale: float | None = None) -> Tensor:
