@@ -7,26 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from dataeng.cli import Conflict, Failure, Unreachable, UserError
 from training.stop import Wish
 
 if TYPE_CHECKING:
     from training.context import Context
+    from training.failures import Said
 
 _ANSWER_SECONDS = 10.0
-
-
-_TOLD = {kind.__name__: kind for kind in (UserError, Failure, Conflict)}  # errors that are one line to the user
-
-
-class _Said(NamedTuple):
-    """An error of a worker; ``final``: starting again cannot mend it."""
-
-    kind: str
-    text: str
-    final: bool
 
 
 class _Wishes:
@@ -34,13 +23,13 @@ class _Wishes:
 
     def __init__(self) -> None:
         self.wished = False
-        self.said: _Said | None = None
+        self.said: Said | None = None
 
-    def fail(self, said: _Said) -> None:
+    def fail(self, said: Said) -> None:
         if self.said is None or not self.said.final:
             self.said = said
 
-    def failure(self) -> _Said | None:
+    def failure(self) -> Said | None:
         return self.said
 
     def wish(self) -> None:
@@ -69,15 +58,13 @@ def told(wishes: Any) -> Iterator[bool]:
     already that starting again cannot mend: there is nothing to do."""
     import ray
 
-    from training.trainer import TrainingFailed
+    from training.failures import TOLD, said
 
     try:
         before = ray.get(wishes.failure.remote())
         yield before is None or not before.final
-    except tuple(_TOLD.values()) as error:
-        kind = next(name for name, kind in _TOLD.items() if isinstance(error, kind))
-        final = isinstance(error, UserError | TrainingFailed | Conflict) and not isinstance(error, Unreachable)
-        ray.get(wishes.fail.remote(_Said(kind, str(error), final)))
+    except TOLD as error:
+        ray.get(wishes.fail.remote(said(error)))
         raise
 
 
@@ -90,7 +77,7 @@ def raise_told(wishes: Any, failed: bool) -> None:
     except ray.exceptions.RayActorError:
         return
     if said and (failed or said.final):
-        raise _TOLD[said.kind](said.text) from None
+        raise said.error() from None
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def kept(context: Context, draw: Callable[[], list[EncodedPair]]) -> list[Encode
     Drawn again by another number of workers, an answer can differ by rounding, and with the pairs' number their order.
     """
     path = storage.join(context.checkpoints, "pairs.jsonl")
-    if not context.first_does(lambda: storage.read_tagged(path) is not None):
+    if not context.first_does(lambda: storage.stat(path) is not None):
         text = "".join(_line(pair) + "\n" for pair in draw())
         context.first_does(lambda: storage.write_if(path, text.encode(), None))
     text = context.first_does(lambda: storage.read_bytes(path).decode())

@@ -41,8 +41,9 @@ def _config_json(folder: str) -> Any:
 
 def state_of(folder: str) -> weights.Own:
     """The weights of a folder by our own names, each read when it is asked for."""
-    config, vocabulary = read_config(folder)
-    family = families.by_type(_config_json(folder)["model_type"])
+    values = _config_json(folder)
+    config, vocabulary = families.model_config(values, storage.join(folder, "config.json"))
+    family = families.by_type(values["model_type"])
     names = [*shapes(config, vocabulary), _SCORE]
     return weights.Own(weights.Stored(folder), names, lambda name: families.place(family, config, name))
 

@@ -21,7 +21,7 @@ from training.weights import Renamed
 
 # Every matrix of a block; a model whose feed-forward layer is not gated lacks one of them.
 _MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_VOCABULARY = ("embed_tokens", "lm_head")
+VOCABULARY = ("embed_tokens", "lm_head")
 
 
 class Lora(Table):
@@ -72,7 +72,7 @@ def add_adapters(model: nn.Module, lora: Lora, vocabulary: bool = False) -> nn.M
     """
     model.requires_grad_(False)
     for name, child in model.named_children():
-        if vocabulary and name in _VOCABULARY:
+        if vocabulary and name in VOCABULARY:
             child.requires_grad_(True)
     targets, missing = lora.targets or _MATRICES, set(lora.targets or ())
     for parent in list(model.modules()):
@@ -120,7 +120,7 @@ def merged(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
 def adapter_state(state: Mapping[str, Tensor], vocabulary: bool = False) -> dict[str, Tensor]:
     """The adapters alone, under the names of PEFT's files (``base_model.model.model.layers…``); with ``vocabulary``
     the embedding and the head, which were trained beside them."""
-    wholes = {f"{name}.weight" for name in _VOCABULARY if vocabulary}
+    wholes = {f"{name}.weight" for name in VOCABULARY if vocabulary}
     named = {name: name if name.startswith("lm_head.") else f"model.{name}" for name in state}
     return {
         f"base_model.model.{named[name]}": value for name, value in state.items() if ".lora_" in name or name in wholes

@@ -26,12 +26,16 @@ def check_shards(root: str, data: str, wanted_by: str) -> Layout:
     return layout
 
 
+def _first_other(tokens: dict[str, int], among: dict[str, int]) -> str | None:
+    """The first token that has another id ``among`` others, or none."""
+    return next((token for token, number in tokens.items() if among.get(token) != number), None)
+
+
 def check_vocabulary(root: str, layout: Layout, model_folder: str, wanted_by: str) -> None:
     """Raise UserError where a token of the shards means another, or nothing, to the model in a folder."""
-    theirs = tokenizer.load(f"{model_folder}/tokenizer.json").get_vocab()
     path = tokenizer.path_of(root, layout.tokenizer, wanted_by)
-    wrong = next((token for token, n in tokenizer.load(path).get_vocab().items() if theirs.get(token) != n), None)
-    if wrong is not None:
+    theirs = tokenizer.load(f"{model_folder}/tokenizer.json").get_vocab()
+    if (wrong := _first_other(tokenizer.load(path).get_vocab(), theirs)) is not None:
         raise UserError(
             f"{wanted_by}: the vocabulary of {model_folder} is not that of the shards ({path}): {wrong!r} is "
             f"{theirs.get(wrong, 'missing')} in it: name the tokens that it was trained on"
@@ -46,11 +50,9 @@ def check_start(root: str, layout: Layout, folder: str, wanted_by: str) -> None:
     from training import huggingface
 
     huggingface.check_weights(folder)
-    theirs = tokenizer.load(f"{folder}/tokenizer.json").get_vocab()
     path = tokenizer.path_of(root, layout.tokenizer, wanted_by)
-    ours = tokenizer.load(path).get_vocab()
-    wrong = next((token for token, number in theirs.items() if ours.get(token) != number), None)
-    if wrong is not None:
+    theirs, ours = (tokenizer.load(at).get_vocab() for at in (f"{folder}/tokenizer.json", path))
+    if (wrong := _first_other(theirs, ours)) is not None:
         raise UserError(
             f"{wanted_by}: the shards' vocabulary is not that of {folder}: {wrong!r} is {theirs[wrong]} there and "
             f"{ours.get(wrong, 'missing')} in {path}: set tokenizer.file to {folder}/tokenizer.json, and run "

@@ -203,7 +203,7 @@ def _publish(
         base = base if huggingface.is_folder(base) else f"../../../{base}/export"
         grown = begin.added > 0
         own = {name: value.contiguous() for name, value in lora.adapter_state(state, grown).items()}
-        whole = [name for name in ("embed_tokens", "lm_head") if grown and f"{name}.weight" in state]
+        whole = [name for name in lora.VOCABULARY if grown and f"{name}.weight" in state]
         safetensors.torch.save_file(own, weights, metadata={"format": "pt"})
         about.write_text(json.dumps(lora.adapter_config(adapters, base, whole), indent=2))
         # Elsewhere queries, keys and values are one matrix, which PEFT's files cannot name the parts of.

@@ -73,8 +73,10 @@ def block_mask(
             seen = seen & (far <= 0)
         return seen & (far.abs() <= window // 2) if window else seen
 
-    (query0, query1), (key0, key1) = _ranges(queries_L[:, None]), _ranges(keys_M[None])
-    (own0, own1), (other0, other1) = _ranges(segments_BL[:, :, None]), _ranges(segments_BM[:, None])
+    query0, query1 = (ends_Q[:, None] for ends_Q in _ranges(queries_L))
+    own0, own1 = (ends_BQ[:, :, None] for ends_BQ in _ranges(segments_BL))
+    other0, other1 = (ends_BK[:, None] for ends_BK in _ranges(segments_BM))
+    key0, key1 = _ranges(keys_M)
     some, every = (own0 <= other1) & (other0 <= own1), (own0 == own1) & (other0 == other1) & (own0 == other0)
     if causal:
         some, every = some & (key0 <= query1), every & (key1 <= query0)
@@ -88,11 +90,9 @@ def block_mask(
 
 
 def _ranges(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest of each 128 values along the one long dimension past the batch's."""
-    dim = -2 if values.shape[-1] == 1 else -1
-    blocks = values.unflatten(dim, (-1, _FLEX_BLOCK))
-    inner = dim if dim == -1 else -2
-    return blocks.amin(inner), blocks.amax(inner)
+    """The least and the greatest of each 128 values."""
+    blocks = values.unflatten(-1, (-1, _FLEX_BLOCK))
+    return blocks.amin(-1), blocks.amax(-1)
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
