@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _SLOT = 0.25  # logical CPUs of a reading task: it waits more than it computes
+_READERS = 2  # of a worker at once, each a process that costs seconds of a core to start: more delay its first step
 _KEYS = 64  # of one dataset: all its blocks are made before the first is read, milliseconds for each
 Read = Callable[[Any], dict[str, np.ndarray]]
 
@@ -49,5 +50,6 @@ def _begun(read: Read, keys: Sequence[Any]) -> Iterator[dict[str, np.ndarray]]:
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     rows = [{"key": list(key) if isinstance(key, tuple) else key} for key in keys]
     data = ray.data.from_items(rows, override_num_blocks=len(rows))
-    values = iter(data.map(_Read(read), num_cpus=_SLOT).iter_rows())
+    readers = ray.data.TaskPoolStrategy(size=_READERS)
+    values = iter(data.map(_Read(read), compute=readers, num_cpus=_SLOT).iter_rows())
     return chain([next(values)], values)
