@@ -101,12 +101,13 @@ def all_libraries(config: Table) -> set[str]:
     return set(config.libraries).union(*(all_libraries(part) for _, part in config.parts()))
 
 
-def fingerprint(config: Table, seed: int, inputs: Sequence[object]) -> str:
+def fingerprint(config: Table, seed: int, inputs: Sequence[object], with_libraries: bool = True) -> str:
     """What a stage's results follow from, in 32 hex digits; equal fingerprints mean equal results.
 
-    ``inputs`` are JSON values: table hashes of stages, or (relative path, size, tag) of raw files.
+    ``inputs`` are JSON values: table hashes of stages, or (relative path, size, tag) of raw files. Without
+    ``with_libraries`` results may differ by what other versions of libraries do.
     """
-    libraries = library_versions(all_libraries(config))
+    libraries = library_versions(all_libraries(config)) if with_libraries else {}
     parts = [FORMAT, config.results(), seed, hash_files(config.files()), libraries, list(inputs)]
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from training.stop import Wish
+from training.stop import Held, Wish
 
 if TYPE_CHECKING:
     from training.context import Context
@@ -82,7 +81,7 @@ def raise_told(wishes: Any, failed: bool) -> None:
 
 @contextmanager
 def relay() -> Iterator[Relay]:
-    """While the block runs, the first SIGTERM asks the workers to save and end; a second is as it was before."""
+    """While the block runs, SIGTERM asks the workers to save and end; one that comes later again is as before."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -90,15 +89,12 @@ def relay() -> Iterator[Relay]:
     made = Relay(ray.remote(_Wishes).options(num_cpus=0, scheduling_strategy=here).remote())
     threading.Thread(target=made.tell, daemon=True).start()
 
-    def ask(number: int, frame: Any) -> None:
-        made.asked.set()
-        signal.signal(signal.SIGTERM, before)
-
-    before = signal.signal(signal.SIGTERM, ask)
+    held = Held(made.asked.set)
+    held.hold()
     try:
         yield made
     finally:
-        signal.signal(signal.SIGTERM, before)
+        held.release()
 
 
 def notice(context: Context, wishes: Any) -> Callable[[], Wish | None]:

@@ -220,7 +220,23 @@ class Checkpoints:
         sorted_out = self._sorted_out()
         for problem in sorted_out.damaged.values():
             self.context.log("%s; passed over", problem)
+        if not sorted_out.usable:
+            self._say_what_is_not_continued()
         return sorted_out.usable
+
+    def _say_what_is_not_continued(self) -> None:
+        """Tell of checkpoints of this step that this run does not go on from."""
+        others = [
+            e.path for e in storage.list_files(self.folder.rpartition("/")[0]) if e.path.endswith("manifest.json")
+        ]
+        if own := [path for path in others if path.startswith(f"{self.folder}/")]:
+            self.context.log(
+                "training starts anew: the %d checkpoints in %s are damaged, or of another max_steps, on which the "
+                "learning rates depend (schedule = %r)",
+                *(len(own), self.folder, self.settings.schedule),
+            )
+        elif others:
+            self.context.log("training starts anew: the %d checkpoints are of other settings or inputs", len(others))
 
     def _sorted_out(self) -> _SortedOut:
         """What stands in the folder."""
@@ -250,6 +266,8 @@ class Checkpoints:
         """Whether a run of ``last`` steps had, up to ``step``, the learning rates that this one has."""
         if last == self.settings.max_steps:
             return True
+        if step >= self.settings.max_steps:  # a longer run's: not the model that was asked for
+            return False
         other = self.settings.model_copy(update={"max_steps": last})
         return step <= min(self.settings.extendable_until(), other.extendable_until())
 
@@ -262,13 +280,16 @@ class Checkpoints:
 
 
 def kept_steps(scores: Mapping[int, float], settings: TrainerConfig) -> set[int]:
-    """The saved steps that are kept: the last ones, every k-th, and those of least validation loss.
+    """The saved steps that are kept: the last ones, every k-th, and those of least validation loss; of wsd's also
+    the last before the rate falls, which a longer run goes on from.
 
     ``scores`` holds each saved step's validation loss, infinite where none was measured.
     """
     kept = set(sorted(scores)[-settings.keep :])
     if settings.keep_every:
         kept |= {step for step in scores if step % settings.keep_every == 0}
+    if settings.schedule == "wsd":
+        kept |= set(sorted(step for step in scores if step <= settings.extendable_until())[-1:])
     ranked = sorted((score, step) for step, score in scores.items() if math.isfinite(score))
     return kept | {step for _, step in ranked[: settings.keep_best]}
 

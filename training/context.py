@@ -99,6 +99,11 @@ class Context:
         return self.recipe.seed
 
     @property
+    def title(self) -> str:
+        """The table's own name, also in a trial, whose ``name`` is a path of its own: what orders of data follow."""
+        return self.name.rpartition("/")[2]
+
+    @property
     def folder(self) -> str:
         """ROOT/NAME."""
         return stage.folder_of(self.recipe.root, self.name)
@@ -189,15 +194,22 @@ class Context:
         if self.processes > 1:
             dist.barrier()
 
-    def begin(self, inputs: Sequence[dict[str, Any]]) -> stage.Attempt | None:
+    def begin(self, inputs: Callable[[Recipe, str], list[dict[str, Any]]]) -> stage.Attempt | None:
         """An attempt at this step, the same on all ranks, or None where it is published already.
 
-        ``inputs`` are entries of ``dataeng.stage.stage_inputs``. An error of rank 0 is raised on all.
+        ``inputs(recipe, name)`` are entries of ``dataeng.stage.stage_inputs``, as rank 0 finds them. An error of
+        rank 0 is raised on all.
         """
-        attempt = self.first_does(lambda: stage.begin(self.recipe, self.name, inputs))
-        # Another max_steps may continue a run: checkpoints say how far (TrainerConfig.extendable_until).
-        extendable = self.config.model_copy(update={"max_steps": 0})
-        self.checkpoint_fingerprint = stage.fingerprint(extendable, self.seed, list(inputs))
+
+        def begun() -> tuple[object, str]:
+            entries = inputs(self.recipe, self.name)
+            # Another max_steps may continue a run: checkpoints say how far (TrainerConfig.extendable_until). So may
+            # other versions of libraries: checkpoints say of which they are.
+            extendable = self.config.model_copy(update={"max_steps": 0})
+            own = stage.fingerprint(extendable, self.seed, entries, with_libraries=False)
+            return stage.begin(self.recipe, self.name, entries), own
+
+        attempt, self.checkpoint_fingerprint = self.first_does(begun)
         return attempt if isinstance(attempt, stage.Attempt) else None
 
 

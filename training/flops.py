@@ -16,7 +16,9 @@ from torch import nn
 
 from training import stages
 from training.model.decoder import Decoder
+from training.model.encoder import Encoder
 
+FORMULA = "6 × weights in matrix products + 6 × layers × heads × head size × row's tokens (12 where nothing is masked)"
 # Dense bf16 peaks in FLOP/s, from NVIDIA's data sheets.
 PEAKS = {
     "H100": 989.5e12,
@@ -64,12 +66,14 @@ class Meter:
     def row(self, rows: float, length: int, seconds: float) -> dict[str, float]:
         """Metrics of a step of ``seconds`` over ``rows`` rows of ``length`` tokens, all processes' together."""
         found = {"memory_bytes": float(memory_in_use(self.device))}
-        if not (isinstance(self.model, Decoder) and length):
+        if not length:
             return found
-        cost = self.costs.setdefault(length, per_token(self.model, length))
         tokens = rows * length
         each = tokens / seconds / self.processes
         found |= {"tokens_per_second": tokens / seconds, "tokens_per_second_per_worker": each}
+        if not isinstance(self.model, Decoder | Encoder):  # what a token costs is defined for these
+            return found
+        cost = self.costs.setdefault(length, per_token(self.model, length))
         found["tflops_per_worker"] = each * cost / 1e12
         return found | ({"mfu": each * cost / self.peak} if self.peak else {})
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from training.model.assemble import shapes
 from training.model.config import ModelConfig
 from training.trainer import Result
 
+_HASHED_AT_ONCE = 8  # files of a model
 _SCORE = "score.weight"  # the head of a reward model
 
 
@@ -78,11 +82,23 @@ def is_folder(model: str) -> bool:
 
 
 def folder_inputs(folder: str) -> list[dict[str, Any]]:
-    """The fingerprint's entries for a folder made elsewhere: names, sizes and what changes with the contents."""
+    """The fingerprint's entries for a folder made elsewhere: names, sizes and hashes (on S3 ETags) of the contents.
+
+    A local folder is read whole: a copy of it, on another node say, is the same model.
+    """
     found = storage.list_files(storage.plain(folder))
     names = {entry.path: entry.path.rsplit("/", 1)[-1] for entry in found}
     wanted = [entry for entry in found if names[entry.path].startswith(("model", "config.json", "tokenizer.json"))]
-    return [{"folder": [[names[entry.path], entry.size, entry.tag] for entry in wanted]}]
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+        tags = pool.map(lambda entry: entry.tag if storage.is_s3(entry.path) else _hash(entry.path, entry.tag), wanted)
+        return [{"folder": [[names[e.path], e.size, tag] for e, tag in zip(wanted, tags, strict=True)]}]
+
+
+@cache
+def _hash(path: str, _tag: str) -> str:
+    """The hash of a local file's contents; ``_tag`` tells that they are those of before."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def export_of(root: str, name: str, wanted_by: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -104,17 +104,31 @@ def with_adapters(state: Mapping[str, Tensor], model: nn.Module, seed: int) -> M
     return Renamed(state, {name: name for name in state}, added)
 
 
-def merged(state: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
-    """The weights of a plain model that computes what the adapted one does: W + scale · B A, in fp64."""
-    plain = {name: value for name, value in state.items() if ".lora_" not in name}
-    for name, down_RI in state.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            up_OR, weight = state[f"{layer}.lora_B.weight"], plain[f"{layer}.weight"]
-            plain[f"{layer}.weight"] = (weight.double() + lora.scale * (up_OR.double() @ down_RI.double())).to(
-                weight.dtype
-            )
-    return plain
+class Merged(Mapping[str, Tensor]):
+    """The weights of a plain model that computes what the adapted one does: W + scale · B A, in fp64.
+
+    Each is made when it is asked for (``state`` may gather).
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], lora: Lora) -> None:
+        self.state, self.scale = state, lora.scale
+        self.names = [name for name in state if ".lora_" not in name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight, layer = self.state[name], name.removesuffix(".weight")
+        if f"{layer}.lora_A.weight" not in self.state:
+            return weight
+        down_RI, up_OR = (self.state[f"{layer}.lora_{part}.weight"].double() for part in "AB")
+        return (weight.double() + self.scale * (up_OR @ down_RI)).to(weight.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.state and ".lora_" not in str(name)
 
 
 def adapter_state(state: Mapping[str, Tensor], vocabulary: bool = False) -> dict[str, Tensor]:
@@ -122,9 +136,7 @@ def adapter_state(state: Mapping[str, Tensor], vocabulary: bool = False) -> dict
     the embedding and the head, which were trained beside them."""
     wholes = {f"{name}.weight" for name in VOCABULARY if vocabulary}
     named = {name: name if name.startswith("lm_head.") else f"model.{name}" for name in state}
-    return {
-        f"base_model.model.{named[name]}": value for name, value in state.items() if ".lora_" in name or name in wholes
-    }
+    return {f"base_model.model.{named[name]}": state[name] for name in state if ".lora_" in name or name in wholes}
 
 
 def adapter_config(lora: Lora, base: str, whole: Sequence[str] = ()) -> dict[str, Any]:

@@ -80,13 +80,14 @@ def activations(config: Pretrain, vocabulary: int, length: int, index: int = 0, 
         _recompute(model, config)
         tracker.track_external(model)
         tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
+        sides = (tokens, tokens) if config.model.kind == "encoder_decoder" else (tokens,)
         low = torch.autocast("cpu", torch.bfloat16) if config.precision != "fp32" else nullcontext()
 
         def forward() -> Tensor:
             if not stage.first:
                 stage.arrived = torch.zeros((*tokens.shape, config.model.width), requires_grad=True)
             with low:
-                made: Tensor = model(tokens)
+                made: Tensor = model(*sides)
                 if not stage.last:
                     return made
                 return F.cross_entropy(made.flatten(0, 1).float(), tokens.flatten(), reduction="sum")
@@ -205,12 +206,30 @@ def _two_steps(config: Pretrain, vocabulary: int, length: int) -> None:
     )
     made = optim.make(model, config)
     tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
+    sides = (tokens, tokens) if config.model.kind == "encoder_decoder" else (tokens,)
     for _ in range(2):
         with parallel.autocast(context, config):
-            loss = F.cross_entropy(model(tokens).flatten(0, 1).float(), tokens.flatten())
+            loss = F.cross_entropy(model(*sides).flatten(0, 1).float(), tokens.flatten())
         loss.backward()
         made.step()
         made.zero_grad(set_to_none=True)
+
+
+def _aim(recipe: Recipe, config: Config) -> tuple[Pretrain, int, int]:
+    """The step that is looked at, its batches counted in rows; its vocabulary; the longest rows' tokens."""
+    target: Pretrain = recipe.step(config.target)
+    vocabulary = config.vocabulary or recipe.step("tokenizer").vocabulary
+    changed: dict[str, Any] = {}
+    if target.start:
+        from training import huggingface
+
+        folder = huggingface.export_of(recipe.root, target.start, config.target)
+        changed["model"], vocabulary = huggingface.read_config(folder)
+    samples = recipe.step("tokens").sample_tokens
+    length = max(width for _, width in target.widths(samples))
+    parts = max(1, samples // length)
+    changed |= {"batch": target.batch * parts, "micro_batch": target.micro_batch * parts}
+    return target.model_copy(update=changed), vocabulary, length
 
 
 def report(recipe: Recipe) -> str:
@@ -218,9 +237,7 @@ def report(recipe: Recipe) -> str:
     config: Config = recipe.step("memory")
     if recipe.kind(config.target) != "pretrain" or config.target not in recipe:
         raise UserError(f"{recipe.path}: memory.target = {config.target!r}: name a table of pretraining")
-    target: Pretrain = recipe.step(config.target)
-    vocabulary = config.vocabulary or recipe.step("tokenizer").vocabulary
-    length = target.row_tokens or recipe.step("tokens").sample_tokens
+    target, vocabulary, length = _aim(recipe, config)
     found = need(target, vocabulary, config.gpus, length)
     rows = [("weights (fp32)", found.weights), ("gradients (fp32)", found.gradients)]
     rows += [(f"state of {target.optimizer}", found.optimizer), ("gathered weights", found.gathered)]

@@ -7,16 +7,18 @@ settings, may have written ``metrics.jsonl`` since.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from dataeng import storage
 from training.context import Context
 from training.trackers import Trackers
 
-FLUSH_EVERY = 200  # rows, at least; and a twentieth of those there are
+FLUSH_EVERY = 200  # rows, at least, and a twentieth of those there are: object storage cannot append
+_SECONDS = 10  # that TensorBoard's rows wait at most where they are appended
 
 
 class Metrics:
@@ -28,10 +30,18 @@ class Metrics:
         self.own, begun = (storage.join(context.checkpoints, f"metrics-{n}.jsonl") for n in (max_steps, before))
         self.waiting = 0
         self.lines: list[str] = []
+        self.files: list[IO[str]] = []  # opened once: a run that begins here later has files of its own
         self.trackers = Trackers(context)
+        self.board: Board | None = None
         if context.first:
             self.lines = [line for line in _lines(begun) if resumed and json.loads(line)["step"] <= resumed]
             self.flush()
+            self.board = Board(storage.join(context.folder, "tensorboard"))
+            for line in self.lines:
+                self.board.write(json.loads(line))
+            if not storage.is_s3(self.path):
+                self.files = [open(path, "a", encoding="utf-8") for path in (self.own, self.path)]  # noqa: SIM115
+                self.lines = []
 
     def __enter__(self) -> Metrics:
         return self
@@ -40,28 +50,35 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flush()
+        for file in self.files:
+            file.close()
+        if self.board:
+            self.board.close()
         self.trackers.close()
-        if kind is None and self.context.first:
-            _write_tensorboard(storage.join(self.context.folder, "tensorboard"), self.lines)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one step's row."""
-        if not self.context.first:
+        if self.board is None:
             return
         self.trackers.write(row)
-        self.lines.append(json.dumps(row))
-        self.waiting += 1
-        if storage.is_s3(self.path):
+        self.board.write(row)
+        line = json.dumps(row) + "\n"
+        for file in self.files:
+            file.write(line)
+            file.flush()
+        if not self.files:
+            self.lines.append(line)
+            self.waiting += 1
             if self.waiting >= max(FLUSH_EVERY, len(self.lines) // 20):
                 self.flush()
-        else:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(self.lines[-1] + "\n")
 
     def flush(self) -> None:
-        """Write the rows where they are kept (object storage cannot append)."""
-        if self.context.first:
-            text = "".join(line + "\n" for line in self.lines).encode()
+        """Have all rows where they outlast this process and its machine."""
+        for file in self.files:
+            file.flush()
+            os.fsync(file.fileno())
+        if self.context.first and not self.files:
+            text = "".join(self.lines).encode()
             for path in (self.own, self.path):
                 storage.write_bytes(path, text)
             self.waiting = 0
@@ -73,20 +90,45 @@ def _lines(path: str) -> list[str]:
         text = storage.read_bytes(path).decode()
     except FileNotFoundError:
         return []
-    return text.split("\n")[:-1]
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
 
 
-def _write_tensorboard(folder: str, lines: list[str]) -> None:
-    """TensorBoard's event file of all rows, replacing the run's earlier ones."""
-    from torch.utils.tensorboard import SummaryWriter
+class Board:
+    """TensorBoard's event files, in place of a run's earlier ones: one that grows, or on S3 one for some rows each."""
 
-    with tempfile.TemporaryDirectory() as temporary:
-        with SummaryWriter(temporary) as writer:
-            for line in lines:
-                row = json.loads(line)
-                for key, value in row.items():
-                    if key != "step":
-                        writer.add_scalar(key, value, row["step"])
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
         storage.delete([entry.path for entry in storage.list_files(folder)])
-        for file in Path(temporary).iterdir():
-            storage.upload(file, storage.join(folder, file.name))
+        self.temporary = tempfile.TemporaryDirectory() if storage.is_s3(folder) else None
+        self.rows = self.waiting = 0
+        self._open()
+
+    def _open(self) -> None:
+        from torch.utils.tensorboard import FileWriter
+
+        self.file = FileWriter(self.temporary.name if self.temporary else self.folder, flush_secs=_SECONDS)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add one step's row."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=key, simple_value=float(value)) for key, value in row.items() if key != "step"]
+        self.file.add_summary(Summary(value=values), row["step"])
+        self.rows, self.waiting = self.rows + 1, self.waiting + 1
+        if self.temporary and self.waiting >= max(FLUSH_EVERY, self.rows // 20):
+            self._hand_over()
+            self._open()
+
+    def _hand_over(self) -> None:
+        self.file.close()
+        if self.temporary:
+            for file in Path(self.temporary.name).iterdir():
+                storage.upload(file, storage.join(self.folder, file.name))
+                file.unlink()
+        self.waiting = 0
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._hand_over()
+        if self.temporary:
+            self.temporary.cleanup()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from training import stages
-from training.optimizers import Lamb, Muon
+from training.optimizers import Lamb, Muon, Sgd
 from training.settings import TrainerConfig
 
 _EPSILON = 1e-6  # that clip_grads_with_norm_ adds to the norm
@@ -26,7 +26,7 @@ def make(model: nn.Module, settings: TrainerConfig) -> torch.optim.Optimizer:
     parts = groups(model, settings)
     rate, betas, epsilon = settings.learning_rate, settings.betas, settings.epsilon
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(parts, lr=rate, momentum=betas[0])
+        return Sgd(parts, rate, betas[0])
     if settings.optimizer == "lamb":
         return Lamb(parts, rate, betas, epsilon)
     if settings.optimizer == "muon":

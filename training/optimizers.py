@@ -65,6 +65,23 @@ class _Moments(Optimizer):
         return (mean / (1 - first**step)).div_(divisor)
 
 
+class Sgd(torch.optim.SGD):
+    """SGD with momentum whose decay is apart from it: SGDW (arXiv:1711.05101, algorithm 1)."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], rate: float, momentum: float) -> None:
+        apart = [group | {"decay": group["weight_decay"], "weight_decay": 0.0} for group in groups]
+        super().__init__(apart, lr=rate, momentum=momentum)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update; weights shrink first."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    local(parameter).mul_(1 - group["lr"] * group["decay"])
+        return super().step(closure)
+
+
 class Muon(_Moments):
     """Muon (Jordan et al. 2024) for groups marked ``hidden``, AdamW for the others, under one learning rate.
 

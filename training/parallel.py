@@ -161,11 +161,6 @@ def load_full(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             parameter.to_local().copy_(weights.rows_of(state, name, *rows))  # type: ignore[attr-defined]
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter in full on the CPU, by name; a collective where the model is sharded."""
-    return dict(weights.Gathered(model))
-
-
 def autocast(context: Context, settings: TrainerConfig) -> AbstractContextManager[Any]:
     """Matrix products in bf16 or fp16 (and what float8 leaves in bf16) as set; weights and sums stay fp32."""
     if settings.precision == "fp32":

@@ -219,10 +219,10 @@ def scored_state(state: Mapping[str, Tensor], head: str, width: int) -> Mapping[
     return weights.Renamed(state, names, {key: state[key] if key in state else torch.zeros(1, width)})
 
 
-def unscored(state: Mapping[str, Tensor], head: str | None = None) -> dict[str, Tensor]:
+def unscored(state: Mapping[str, Tensor], head: str | None = None) -> Mapping[str, Tensor]:
     """A decoder's weights by its own names again; with ``head``, that layer's instead of the vocabulary's."""
-    plain = {name.removeprefix("decoder."): value for name, value in state.items() if name.startswith("decoder.")}
+    names = {name.removeprefix("decoder."): name for name in state if name.startswith("decoder.")}
     if head:
-        plain.pop("lm_head.weight", None)
-        plain[f"{head}.weight"] = state[f"{head}.weight"]
-    return plain
+        names.pop("lm_head.weight", None)
+        names[f"{head}.weight"] = f"{head}.weight"
+    return weights.Renamed(state, names, {})

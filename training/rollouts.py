@@ -163,7 +163,7 @@ class Turn(NamedTuple):
 def turns(context: Context, prompts: Sequence[Prompt], batch: int, position: int) -> Iterator[Turn]:
     """The rollouts from a position (prompts used up) on, for ever; prompts in the order of the seed."""
     while True:
-        indices = order(context.seed, context.name, position, batch, len(prompts))
+        indices = order(context.seed, context.title, position, batch, len(prompts))
         mine = context.share(batch)
         chosen = [prompts[indices[at]] for at in mine]
         # A prompt may come twice in one rollout: its place, not its index, tells its answers apart.

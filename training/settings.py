@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from dataeng.cli import UserError
 from dataeng.recipe import Table, runtime
 from training.model.config import ModelConfig
+
+Beta = Annotated[float, Field(ge=0, lt=1)]  # the share of a moment that stays
 
 
 class Mesh(Table):
@@ -74,9 +76,7 @@ class TrainerConfig(Table):
     minimum_share: float = Field(0.1, ge=0, le=1, description="Last learning rate, as a share of the peak")
     layer_decay: float = Field(1.0, gt=0, le=1, description="Factor of the rate for each layer further from the head")
     weight_decay: float = Field(0.1, ge=0, description="Decay apart from the loss (arXiv:1711.05101), of matrices only")
-    betas: tuple[float, float] = Field(
-        (0.9, 0.95), description="AdamW's and LAMB's moments; sgd's momentum is the first"
-    )
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's and LAMB's moments; sgd's momentum is the first")
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum (Jordan et al. 2024)")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's and LAMB's epsilon")
     clip: float = Field(1.0, ge=0, description="Bound of the gradient's global norm; 0 for none")

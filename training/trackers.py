@@ -23,8 +23,9 @@ class Trackers:
     """The services that are set up; nothing on processes other than the first."""
 
     def __init__(self, context: Context) -> None:
-        self.ends: list[Callable[[], Any]] = []
-        self.sends: list[Send] = []
+        self.context = context
+        self.ends: dict[str, Callable[[], Any]] = {}
+        self.sends: dict[str, Send] = {}
         for package, variables in _WANTED.items() if context.first else ():
             if not any(os.environ.get(variable) for variable in variables):
                 continue
@@ -35,24 +36,29 @@ class Trackers:
                 send, end = (_wandb if package == "wandb" else _mlflow)(context)
             except Exception as error:
                 raise Unreachable(f"{package}, set up by {' or '.join(variables)}: {one_line(error)}") from error
-            self.sends.append(send)
-            self.ends.append(end)
+            self.sends[package], self.ends[package] = send, end
 
     def write(self, row: dict[str, Any]) -> None:
         """One step's row."""
         numbers = {key: float(value) for key, value in row.items() if isinstance(value, int | float) and key != "step"}
-        for send in self.sends:
-            send(numbers, row["step"])
+        for package, send in list(self.sends.items()):
+            try:
+                send(numbers, row["step"])
+            except Exception as error:  # noqa: BLE001 — training goes on: metrics.jsonl has the row
+                del self.sends[package]
+                self.context.log("%s takes no more rows from step %d on: %s", package, row["step"], one_line(error))
 
     def close(self) -> None:
         """Hand over what waits."""
-        for end in self.ends:
-            end()
+        for package, end in self.ends.items():
+            try:
+                end()
+            except Exception as error:  # noqa: BLE001 — there is nothing more to lose
+                self.context.log("%s could not be closed: %s", package, one_line(error))
 
 
 def _parts(context: Context) -> tuple[str, dict[str, Any]]:
-    step = context.name.rpartition("/")[2]  # a trial's is a path, which no id may be
-    return f"{step}-{context.checkpoint_fingerprint[:16]}", context.config.model_dump(mode="json")
+    return f"{context.title}-{context.checkpoint_fingerprint[:16]}", context.config.model_dump(mode="json")
 
 
 def _wandb(context: Context) -> tuple[Send, Callable[[], Any]]:

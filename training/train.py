@@ -84,6 +84,8 @@ def check(recipe: Recipe, names: Sequence[str], workers: Sequence[int] = ()) -> 
         config = recipe.need(name)
         for count in workers:
             config.mesh.shape(count, name)
+            if recipe.kind(name) in ("ppo", "grpo") and config.batch < count:
+                raise UserError(f"{recipe.path}: {name}.batch = {config.batch}: {count} workers need a prompt each")
         if recipe.kind(name) != "pretrain" and config.mesh.tensor * config.mesh.context * config.mesh.pipeline > 1:
             raise UserError(f"{recipe.path}: {name}.mesh: only pretraining splits tensors, rows or blocks over workers")
         if config.compile and config.mesh.tensor > 1:

@@ -89,6 +89,8 @@ def _fit(run: _Run, batches: Batches, validate: Validate | None) -> Result:
     context, settings = run.context, run.settings
     begun = time.monotonic()
     resumed = run.restore()
+    if run.meter.peak:
+        context.log("MFU: FLOPs a worker and second / %.4g; a token costs %s", run.meter.peak, flops.FORMULA)
     with Metrics(context, resumed, settings.max_steps, run.begun_as) as metrics:
         steps = batches(run.position)
         while run.step < settings.max_steps:
@@ -97,7 +99,8 @@ def _fit(run: _Run, batches: Batches, validate: Validate | None) -> Result:
             run.trace.before(run.step + 1)
             row = run.update(step)
             run.trace.after(run.step, settings.max_steps)
-            if validate and _is_due(run.step, settings.validate_every, settings.max_steps):
+            scored = settings.keep_best > 0 and run.due  # a checkpoint is to be ranked
+            if validate and (scored or _is_due(run.step, settings.validate_every, settings.max_steps)):
                 row |= run.validated(validate)
             metrics.write(row)
             if context.report:
@@ -143,7 +146,7 @@ class _Run:
         self.last: dict[str, float] = {}
         self.due, self.begun_as = False, settings.max_steps
         self.waited = self.stalled = self.worked = 0.0  # seconds: for data, in the saver, in updates
-        self.wait = 0.0
+        self.wait = self.stall = 0.0  # seconds before this step: for its data, in the saver after the one before
         self.saved, self.warned, self._bound = -1, False, True
 
     def restore(self) -> int:
@@ -192,9 +195,11 @@ class _Run:
         self.worked += seconds
         row = {"step": self.step, "position": self.position, "rate": rate, "norm": norm, "weight": step.weight}
         self._bound = step.bound
-        times = {"seconds": seconds, "data_wait": self.wait, "per_second": step.weight / seconds}
-        length = step.micro[0]["tokens"].shape[1] if step.micro and "tokens" in step.micro[0] else 0
-        speed = self.meter.row(rows, length, seconds)
+        times = {"seconds": seconds, "data_wait": self.wait, "checkpoint_stall": self.stall}
+        times |= {"per_second": step.weight / seconds}
+        self.stall = 0.0
+        sides = (step.micro[0].get(side) for side in ("tokens", "answers")) if step.micro else ()
+        speed = self.meter.row(rows, sum(side.shape[1] for side in sides if side is not None), seconds)
         return row | self.last | {"skipped": self.skipped} | times | speed
 
     def _backward(self, step: Step) -> dict[str, float]:
@@ -280,7 +285,8 @@ class _Run:
         facts |= {"scale": self.scale.state(), "bound": self._bound}
         self.saver.save(self.model, self.optimizer, facts)
         self.due, self.saved = False, self.step
-        self.stalled += time.monotonic() - begun
+        self.stall = time.monotonic() - begun
+        self.stalled += self.stall
 
     def end_if_asked(self, metrics: Metrics) -> None:
         """Save where a machine will be taken away; raise Stopped, once saved, where all is to end."""

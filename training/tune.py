@@ -20,6 +20,9 @@ class TrialDone(Stopped):
     """Raised out of the training loop after a trial's last report: its model is not wanted."""
 
 
+_OWN = ("step", "max_steps", "validate_every", "checkpoint_every", "log_every")  # of a trial's table
+
+
 class Space(Table):
     """The values of one key: a range, or choices."""
 
@@ -91,6 +94,8 @@ class Config(Table):
                 raise ValueError(
                     f"{key!r}: keys of space and fixed begin with the target's name, such as {self.target}.seed"
                 )
+            if key.split(".")[1] in _OWN:
+                raise ValueError(f"{key!r}: a sweep sets that itself: tune.max_steps and tune.reports say how long")
         return self
 
     @property
@@ -116,15 +121,16 @@ def with_values(recipe: Recipe, config: Config, values: Mapping[str, Any], folde
     everything else where the recipe says.
     """
     table = json.loads(json.dumps(recipe.tables.get(config.target, {})))
+    table["warmup"] = min(table.get("warmup", 0), config.max_steps // 4)  # where no value of the trial says another
     for key, value in (config.fixed | dict(values)).items():
         *path, last = key.split(".")[1:]
         inner = table
         for part in path:
             inner = inner.setdefault(part, {})
         inner[last] = value
-    table |= {"step": recipe.kind(config.target), "max_steps": config.max_steps, "validate_every": config.every}
-    table |= {"warmup": min(table.get("warmup", 0), config.max_steps // 4), "checkpoint_every": config.max_steps}
-    table |= {"log_every": config.max_steps}
+    table |= {"step": recipe.kind(config.target), "max_steps": config.max_steps}
+    table |= {"validate_every": config.every if config.metric.startswith("validation") else 0, "keep_best": 0}
+    table |= {"checkpoint_every": config.max_steps, "log_every": config.max_steps}
     return Recipe(recipe.path, recipe.root, recipe.seed, recipe.tables | {folder or config.target: table})
 
 
@@ -155,9 +161,11 @@ def inputs(recipe: Recipe, name: str, of_target: Sequence[dict[str, Any]]) -> li
 
 
 def is_report(config: Config, row: Mapping[str, Any]) -> bool:
-    """Whether a row of metrics is one that a trial reports."""
-    due = row["step"] % config.every == 0 or row["step"] == config.max_steps
-    return due and config.metric in row
+    """Whether a row of metrics is one that a trial reports; raises UserError where it lacks the metric."""
+    due: bool = row["step"] % config.every == 0 or row["step"] == config.max_steps
+    if due and config.metric not in row:
+        raise UserError(f"tune.metric = {config.metric!r}: {config.target} has {', '.join(map(str, row))}")
+    return due
 
 
 def listener(config: Config, send: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], None]:

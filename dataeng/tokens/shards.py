@@ -46,6 +46,11 @@ class Layout(BaseModel):
     tokenizer_hash: str
     splits: dict[str, dict[str, Source]]
 
+    def cut(self, split: str) -> dict[str, Any]:
+        """How a split's stream becomes samples, which the hash of its shards does not tell: for fingerprints."""
+        sources = {name: source.tokens for name, source in sorted(self.splits.get(split, {}).items())}
+        return {"sample_tokens": self.sample_tokens, "sources": sources}
+
 
 def type_for(vocabulary: int) -> str:
     """The smallest little-endian type that holds a vocabulary's ids."""

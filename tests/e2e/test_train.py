@@ -163,9 +163,12 @@ def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(published, 
     process = start(repo, folder, "train.workers=1")
     wait_for(process, folder, lambda: len(resumptions(folder)) == 3 and newest(folder) > by_two)
     assert resumptions(folder)[2] == by_two
+    asked = time.time()
     process.terminate()
     assert process.wait() == 130, (folder / "log").read_text()[-3000:]
     before, text = newest(folder), (folder / "log").read_text()
+    saved = max(path.stat().st_mtime for path in folder.glob("root/pretrain/checkpoints/*/step-*/manifest.json"))
+    assert saved < asked + 30, "what a node that is taken away leaves time for"
     assert text.splitlines()[-1].startswith("error: train: stopped by SIGTERM")  # workers' last lines may be lost
     assert len(losses(folder)) == before < STEPS, "no step was taken that was not saved"
 

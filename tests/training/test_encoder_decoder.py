@@ -5,6 +5,7 @@ import torch
 
 from tests.training.test_huggingface import close, exported, loaded, made, tokens_of
 from training.model.assemble import shapes
+from training.model.cache import AnswerCache, KVCache
 from training.model.config import ModelConfig
 
 transformers = pytest.importorskip("transformers")
@@ -61,3 +62,27 @@ def test_packed_texts_do_not_see_each_other():
     packed = model(torch.cat(rows, 1), torch.cat(answers, 1), *numbered)
     apart = torch.cat([model(*pair) for pair in zip(rows, answers, strict=True)], 1)
     torch.testing.assert_close(packed, apart, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rotary_positions_stand_in_for_relative_ones(tmp_path):
+    config = ModelConfig(**SMALL | {"positions": "rotary"})
+    model = made(config, 40)
+    for parameter in model.parameters():
+        parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(6)))
+    assert sum(p.numel() for p in model.parameters()) == config.parameters(40)
+    assert not any("relative" in name for name, _ in model.named_parameters())
+    tokens, answers = tokens_of(40), tokens_of(40, (2, 25))
+    together = model(tokens, answers)
+    cache = AnswerCache(KVCache(config, 2, 25, tokens.device, torch.float32))
+    said = [model(tokens if at == 0 else None, answers[:, at : at + 1], cache=cache) for at in range(25)]
+    torch.testing.assert_close(torch.cat(said, 1), together, atol=1e-5, rtol=1e-4)
+    turned = tokens.flip(1)
+    assert (model(turned, answers) - together).abs().max() > 1e-3, "places count"
+    numbered = torch.cat([torch.ones_like(answers), 2 * torch.ones_like(answers)], 1)
+    rows = torch.cat([torch.ones_like(tokens), 2 * torch.ones_like(tokens)], 1)
+    twice = model(torch.cat([tokens, tokens], 1), torch.cat([answers, answers], 1), rows, numbered)
+    torch.testing.assert_close(twice[:, :25], together, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(twice[:, 25:], together, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="relative positions belong to an encoder_decoder"):
+        ModelConfig(layers=1, width=32, heads=4, positions="relative")

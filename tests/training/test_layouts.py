@@ -36,6 +36,9 @@ TWO = {
 }
 THREE = {"shard-3": {}, "lamb-3": {"optimizer": "lamb"}}
 FOUR = {
+    "shard-4": {},
+    "tensor-4": {"mesh": {"tensor": 4}, "shape": {"kv_heads": 4}},
+    "context-4": {"mesh": {"context": 4}, "packed": True},
     "hybrid": {"mesh": {"replicate": 2}, "recompute": "selective"},
     "tensor-and-shard": {"mesh": {"tensor": 2}},
     "context-and-tensor": {"mesh": {"tensor": 2, "context": 2}},

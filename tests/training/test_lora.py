@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from dataeng.cli import UserError
-from training.lora import Lora, LoraLinear, adapter_state, add_adapters, merged, with_adapters
+from training.lora import Lora, LoraLinear, Merged, adapter_state, add_adapters, with_adapters
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
-from training.parallel import full_state, load_full
+from training.parallel import load_full
+from training.weights import Gathered
 
 CONFIG = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
 LORA = Lora(rank=4, alpha=8)
@@ -14,7 +15,7 @@ LORA = Lora(rank=4, alpha=8)
 def adapted(seed=1):
     base = Decoder(CONFIG, 50)
     init_weights(base, seed)
-    state = {name: value.clone() for name, value in full_state(base).items()}
+    state = {name: value.clone() for name, value in Gathered(base).items()}
     model = add_adapters(Decoder(CONFIG, 50), LORA)
     load_full(model, with_adapters(state, model, seed))
     return base, model
@@ -35,7 +36,7 @@ def test_merged_weights_compute_what_the_adapters_do():
     tokens = torch.randint(50, (2, 9))
     wanted = model(tokens)
     assert (wanted - base(tokens)).abs().max() > 0.01
-    load_full(base, merged(full_state(model), LORA))
+    load_full(base, Merged(Gathered(model), LORA))
     torch.testing.assert_close(base(tokens), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -50,7 +51,7 @@ def test_only_adapters_are_trained():
 
 def test_the_adapter_bears_the_names_that_peft_reads():
     _, model = adapted()
-    names = adapter_state(full_state(model))
+    names = adapter_state(Gathered(model))
     assert "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight" in names
     assert names["base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"].shape == (32, 4)
 
@@ -69,7 +70,7 @@ def test_where_tokens_were_added_their_rows_are_trained_and_kept(tied):
     model = add_adapters(Decoder(config, 50), LORA, vocabulary=True)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad and ".lora_" not in name}
     assert trained == {"embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
-    names = set(adapter_state(full_state(model), vocabulary=True))
+    names = set(adapter_state(Gathered(model), vocabulary=True))
     assert "base_model.model.model.embed_tokens.weight" in names
     assert ("base_model.model.lm_head.weight" in names) == (not tied)
     assert not any("norm" in name for name in names)

@@ -1,10 +1,13 @@
 """What a step needs: exact counts, shares by worker, and an estimate that a real step bears out."""
 
+import json
+
 import pytest
 
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe
 from training import flops, memory
+from training.families import config_json
 from training.methods.pretrain import Config
 from training.model.assemble import assemble
 from training.model.config import ModelConfig
@@ -57,3 +60,26 @@ def test_the_command_prints_a_recipe_and_refuses_another_step():
     assert "FLOPs a token" in text
     with pytest.raises(UserError, match=r"memory\.target = 'sft': name a table of pretraining"):
         memory.report(Recipe("r.toml", "runs/none", 0, tables | {"memory": {"target": "sft"}}))
+
+
+def test_rows_are_counted_as_the_trainer_takes_them():
+    def report(**more):
+        table = {"micro_batch": 2, "batch": 2, "model": SHAPE} | more
+        return memory.report(Recipe("r.toml", "runs/none", 0, {"tokens": {"sample_tokens": 256}, "pretrain": table}))
+
+    assert "activations of 2 rows of 256 tokens" in report()
+    assert "activations of 16 rows of 32 tokens" in report(row_tokens=32)
+    assert "activations of 2 rows of 256 tokens" in report(row_tokens=32, row_schedule=[[5, 256]])
+
+
+def test_an_encoder_decoder_and_a_folder_to_start_from_are_looked_at(tmp_path):
+    sided = {"model": {"kind": "encoder_decoder", "layers": 1, "width": 32, "heads": 4, "context": 64}}
+    tables = {"tokens": {"sample_tokens": 64}, "pretrain": sided, "memory": {"vocabulary": 90, "check": True}}
+    shape = ModelConfig(**sided["model"])
+    assert f"{shape.parameters(90):,} parameters" in memory.report(Recipe("r.toml", "runs/none", 0, tables))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config_json(ModelConfig(**SHAPE), 77, {"end": 0, "pad": 1})))
+    tables = {"tokens": {"sample_tokens": 64}, "pretrain": {"start": str(folder)}}
+    report = memory.report(Recipe("r.toml", "runs/none", 0, tables))
+    assert f"{ModelConfig(**SHAPE).parameters(77):,} parameters, vocabulary 77" in report

@@ -6,7 +6,7 @@ import torch
 from training import optim
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, init_weights
-from training.optimizers import Lamb, Muon, orthogonalise
+from training.optimizers import Lamb, Muon, Sgd, orthogonalise
 from training.settings import TrainerConfig
 
 SHAPE = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=32)
@@ -120,3 +120,27 @@ def test_each_optimiser_learns_and_goes_on_bit_for_bit_from_its_state(optimizer)
     after = optim.make(second, settings)
     after.load_state_dict(before.state_dict())
     assert train(second, after, 6) == ended
+
+
+def test_decay_of_sgd_is_apart_from_its_momentum():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    made = Sgd([{"params": [weight], "weight_decay": 0.1}], 0.1, 0.9)
+    for _ in range(50):
+        weight.grad = torch.zeros_like(weight)
+        made.step()
+    torch.testing.assert_close(weight.detach(), torch.full((2, 2), 0.99**50))
+    for step in range(4):
+        weight.grad = torch.full_like(weight, float(step))
+    plain = torch.nn.Parameter(weight.detach().clone())
+    theirs = torch.optim.SGD([plain], 0.1, 0.9)
+    ours = Sgd([{"params": [weight], "weight_decay": 0.0}], 0.1, 0.9)
+    for _ in range(3):
+        weight.grad, plain.grad = torch.ones_like(weight), torch.ones_like(plain)
+        ours.step()
+        theirs.step()
+    assert torch.equal(weight, plain)
+
+
+def test_moments_that_never_forget_are_refused():
+    with pytest.raises(ValueError, match="less than 1"):
+        settings_of(betas=(0.9, 1.0))

@@ -1,12 +1,16 @@
 """What a run shows and survives: speed and memory in its rows, a profile of chosen steps, trackers, fp16's scale."""
 
 import gzip
+import importlib.machinery
 import importlib.util
 import json
 import math
 import re
 import shutil
+import signal
+import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from training import flops, trainer
 from training.methods import pretrain
 from training.scaling import LossScale
 from training.settings import TrainerConfig
+from training.stop import Stop
 
 
 def rows_of(tmp_path, **more):
@@ -143,3 +148,79 @@ def test_z_loss_adds_the_square_of_the_logarithm_of_the_sum(compiled):
     total, weight, logged = pretrain.loss(Fixed(), batch, 0.5, compiled)
     assert float(total) == pytest.approx(2 * math.log(4) + 0.5 * 2 * math.log(4) ** 2)
     assert (float(weight), float(logged["cross_entropy"])) == (2, pytest.approx(2 * math.log(4)))
+
+
+def board_of(context):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(Path(context.folder, "tensorboard")), size_guidance={"scalars": 0})
+    found.Reload()
+    return found
+
+
+def test_what_a_checkpoint_cost_stands_in_the_row_after_it(tmp_path):
+    rows, _, context, _ = rows_of(tmp_path, max_steps=4, checkpoint_every=2)
+    stalls = [row["checkpoint_stall"] for row in rows]
+    assert stalls[2] > 0
+    assert [stalls[index] for index in (0, 1, 3)] == [0, 0, 0]
+    assert [event.value for event in board_of(context).Scalars("checkpoint_stall")] == pytest.approx(stalls)
+
+
+def test_a_run_that_ends_badly_leaves_its_rows_and_tensorboards(tmp_path):
+    settings = settings_of(max_steps=9)
+    context = context_of(tmp_path, settings)
+
+    def broken(position):
+        for step in steps_of(4)(position):
+            if position == 5:
+                raise OSError("the shards went away")
+            yield step
+            position += 1
+
+    with pytest.raises(OSError, match="went away"):
+        trainer.fit(context, model_of(context, settings), broken, pretrain.loss, settings)
+    lines = Path(context.folder, "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [event.step for event in board_of(context).Scalars("loss")] == [1, 2, 3, 4, 5]
+
+
+def test_a_tracker_that_fails_is_left_out_and_training_goes_on(tmp_path, monkeypatch, caplog):
+    sent = []
+
+    def fake(context):
+        def send(row, step):
+            if step == 2:
+                raise ConnectionError("the server is gone")
+            sent.append(step)
+
+        def end():
+            raise ConnectionError("still gone")
+
+        return send, end
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
+    there = types.ModuleType("mlflow")
+    there.__spec__ = importlib.machinery.ModuleSpec("mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", there)
+    monkeypatch.setattr("training.trackers._mlflow", fake)
+    with caplog.at_level("INFO", "millrace"):
+        rows, _, _, _ = rows_of(tmp_path, max_steps=4)
+    assert (sent, len(rows)) == ([1], 4)
+    assert "mlflow takes no more rows from step 2 on" in caplog.text
+    assert "mlflow could not be closed" in caplog.text
+
+
+def test_signals_that_come_together_are_one_wish():
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+    try:
+        with Stop() as stop:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.asked
+            assert not got
+            stop.held.asked_at -= 60
+            signal.raise_signal(signal.SIGTERM)
+        assert len(got) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, load
 from training import tune
+from training.context import Context
+from training.methods import sft
 
 RATE = {"low": 1e-3, "high": 1e-2, "log": True}
 
@@ -119,3 +121,40 @@ def test_fingerprints_see_the_targets_settings(tmp_path: Path) -> None:
     other = Recipe(recipe.path, recipe.root, 3, recipe.tables | {"pretrain": {"batch": 3}})
     assert tune.inputs(recipe, "tune", []) != tune.inputs(other, "tune", [])
     assert json.dumps(tune.inputs(recipe, "tune", [])) == json.dumps(tune.inputs(recipe, "tune", []))
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "words"),
+    [
+        ({"pretrain.max_steps": {"choices": [5]}}, {}, "a sweep sets that itself"),
+        ({"pretrain.learning_rate": RATE}, {"fixed": {"pretrain.log_every": 1}}, "a sweep sets that itself"),
+        ({"pretrain.warmup": {"choices": [10, 100]}}, {}, "warmup 100 must be less than max_steps 20"),
+    ],
+)
+def test_values_that_would_not_be_tried_are_refused(
+    tmp_path: Path, space: dict[str, Any], more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        tune.check(recipe_of(tmp_path, space, **more), "tune")
+
+
+def test_a_trial_validates_where_that_is_compared_and_a_metric_that_is_not_there_is_named(tmp_path: Path) -> None:
+    space = {"pretrain.learning_rate": RATE}
+    for metric, every in (("validation_loss", 10), ("loss", 0)):
+        recipe = recipe_of(tmp_path, space, metric=metric)
+        tried = tune.with_values(recipe, recipe.step("tune"), {})
+        assert tried.step("pretrain").validate_every == every
+    listen = tune.listener(sweep_of(space, metric="los"), print)
+    listen({"step": 1, "loss": 2.0})
+    with pytest.raises(UserError, match=r"tune\.metric = 'los': pretrain has step, loss"):
+        listen({"step": 10, "loss": 2.0})
+
+
+def test_trials_of_other_folders_see_data_in_the_same_order(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"pretrain.learning_rate": RATE})
+    config = sft.Config(batch=4, max_steps=2)
+    seen = []
+    for folder in ("/tmp/a", "/tmp/b"):
+        context = Context(recipe, f"{folder}/sft", config)
+        seen.append(list(sft.batches(context, config, range(50), lambda some, position: (list(some), position), 0)))
+    assert seen[0] == seen[1]

@@ -1,5 +1,6 @@
 """Weights are read where they lie: over S3 as from a disk, of sharded parameters only a process's own rows."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -116,3 +117,15 @@ def test_a_reward_model_scores_alike_in_transformers(values, tmp_path, small_tok
             theirs(tokens, attention_mask=(tokens != pad).long()).logits, ours, atol=1e-4, rtol=0
         )
     assert "lm_head.weight" not in huggingface.state_of(str(tmp_path))
+
+
+def test_a_copy_of_a_folder_is_the_same_model_whenever_it_was_made(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+        os.utime(tmp_path / name / "config.json", (1, len(name) + ord(name)))
+    first, second = (huggingface.folder_inputs(str(tmp_path / name)) for name in "ab")
+    assert first == second
+    (tmp_path / "b" / "model.safetensors").write_bytes(b"Weights")
+    assert huggingface.folder_inputs(str(tmp_path / "b")) != first

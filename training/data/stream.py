@@ -35,10 +35,11 @@ class Rows:
         return torch.from_numpy(np.stack(pieces, 1).reshape(len(tokens) * len(pieces), row_tokens + 1))
 
     def micro(self, tokens: np.ndarray, row_tokens: int, most: int) -> list[Batch]:
-        """Samples as micro-batches, as many as a rank with ``most`` samples needs."""
+        """Samples as micro-batches of one size, as many as a rank with ``most`` samples needs."""
         rows_a_sample = self.sample_tokens // row_tokens
-        rows_RL = self.cut(tokens, row_tokens)
-        return micro_batches(rows_RL, self.samples * rows_a_sample, -(-most // self.samples), self.end)
+        rows_RL, count = self.cut(tokens, row_tokens), -(-most // self.samples)
+        each = -(-most // max(count, 1))  # no more than are there: rows that fill up are computed as well
+        return micro_batches(rows_RL, each * rows_a_sample, count, self.end)
 
 
 def documents(tokens_RL: Tensor, end: int) -> dict[str, Tensor]:

@@ -86,7 +86,9 @@ def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
     config: Config = recipe.step(name)
     entries = posttrain.model_inputs(recipe, name, *made(recipe, name))
     if config.tokens:
-        entries += stage.stage_inputs(recipe.root, config.tokens, name, "test")
+        [shards] = stage.stage_inputs(recipe.root, config.tokens, name, "test")
+        manifest = stage.need_manifest(recipe.root, config.tokens, name)
+        entries.append(shards | Layout.model_validate(manifest.details).cut("test"))
     if config.tasks:
         entries += posttrain.data_inputs(recipe, name, config.tasks, ["test"])
     return entries
@@ -152,7 +154,7 @@ def evaluated(context: Context, name: str, items: Sequence[dict[str, Any]]) -> t
 
 def run(context: Context) -> None:
     """Measure every model and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config

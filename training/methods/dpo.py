@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dataeng.recipe import Recipe
 from dataeng.tokens import chat
-from training import comparisons, huggingface, parallel, posttrain
+from training import comparisons, huggingface, posttrain
 from training.comparisons import Drawn
 from training.context import Context
 from training.likelihood import only, token_log_probs
@@ -27,7 +27,7 @@ from training.trainer import Batch, Loss, Step, fit
 class Config(PairConfig):
     """How far from which reference to go; the rest is every method's on comparisons."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     reference: str | None = Field(None, description="The training step whose model is the reference; by default model")
     beta: float = Field(0.1, gt=0, description="Strength of the tie to the reference (arXiv:2305.18290, eq. 7)")
@@ -109,7 +109,7 @@ def _drawn(context: Context, drawn: Drawn, begin: posttrain.Start, model: nn.Mod
 
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config
@@ -131,5 +131,4 @@ def run(context: Context) -> None:
 
     result = fit(context, model, steps, loss, config, lambda made: reward.validation(context, made, others, loss))
     details = {"pairs": len(pairs.train), "held_back": len(pairs.held_back), "longer": pairs.longer}
-    state = parallel.full_state(model)
-    huggingface.publish_state(context, attempt, state, begin.architecture, begin.tokenizer_path, result, details)
+    huggingface.publish(context, attempt, model, begin.architecture, begin.tokenizer_path, result, details)

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from dataeng.recipe import Recipe, runtime
-from training import huggingface, parallel, posttrain
+from training import huggingface, posttrain
 from training.context import Context
 from training.likelihood import clipped_objective, kl_k3, masked_sum, only, token_log_probs
 from training.methods.reward import RewardModel
@@ -55,6 +55,13 @@ class PolicyConfig(RolloutConfig):
     minibatches: int = Field(2, ge=1, description="Updates of one epoch, each with its part of the answers")
 
     @model_validator(mode="after")
+    def _measured_by_rewards(self) -> PolicyConfig:
+        if self.validate_every or self.keep_best:
+            asked = "validate_every" if self.validate_every else "keep_best"
+            raise ValueError(f"{asked}: there is no validation here: every row of metrics.jsonl has the rewards")
+        return self
+
+    @model_validator(mode="after")
     def _has_a_judge(self) -> PolicyConfig:
         if self.rewards.model and not self.reward:
             raise ValueError('rewards.model has a weight: name the step `reward` that judges, as reward = "reward"')
@@ -69,7 +76,8 @@ class PolicyConfig(RolloutConfig):
 class Config(PolicyConfig):
     """How groups are learned from."""
 
-    version: ClassVar[int] = 1
+    samples: int = Field(8, ge=2, description="Answers to each prompt: a group, whose rewards are compared")
+    version: ClassVar[int] = 2
 
     kl: float = Field(0.01, ge=0, description="Weight of the KL to the reference (k3), for each token")
 
@@ -189,7 +197,7 @@ def actors_of(context: Context, config: PolicyConfig, begin: posttrain.Start, po
 
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config
@@ -205,5 +213,4 @@ def run(context: Context) -> None:
 
     result = fit(context, policy, steps, make_loss(config), config)
     details = {"prompts": len(prompts), "longer": longer, "rollouts": result.position // config.batch}
-    state = parallel.full_state(policy)
-    huggingface.publish_state(context, attempt, state, begin.architecture, begin.tokenizer_path, result, details)
+    huggingface.publish(context, attempt, policy, begin.architecture, begin.tokenizer_path, result, details)

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from training import huggingface, parallel, posttrain
+from training import huggingface, posttrain, weights
 from training.context import Context
 from training.likelihood import clipped_objective, masked_sum, only, token_log_probs
 from training.methods import grpo
@@ -41,7 +41,7 @@ __all__ = ["ActorCritic", "Config", "check", "gae", "inputs", "make_loss", "run"
 class Config(PolicyConfig):
     """How far to look, what the critic weighs, what it costs to leave the reference."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     batch: int = Field(128, ge=1, description="Prompts of a rollout")
     samples: int = Field(1, ge=1, description="Answers to each prompt")
@@ -162,7 +162,7 @@ def batches(context: Context, config: Config, actors: Actors, prompts: list[Any]
 
 def run(context: Context) -> None:
     """Train, export and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config
@@ -179,5 +179,5 @@ def run(context: Context) -> None:
 
     result = fit(context, policy, steps, make_loss(config), config)
     details = {"prompts": len(prompts), "longer": longer, "rollouts": result.position // config.batch}
-    plain = posttrain.unscored(parallel.full_state(policy))
+    plain = posttrain.unscored(weights.Gathered(policy))
     huggingface.publish_state(context, attempt, plain, begin.architecture, begin.tokenizer_path, result, details)

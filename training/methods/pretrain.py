@@ -46,7 +46,7 @@ class Interval(BaseModel):
 class Config(TrainerConfig):
     """What to train on, and the model; the rest is every trainer's."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     optimizer: Literal["adamw", "muon", "lamb", "sgd"] = Field(
@@ -145,9 +145,10 @@ def _layout(recipe: Recipe, name: str) -> tuple[str, Layout, dict[str, Any]]:
 
 
 def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
-    """The inputs that enter the fingerprint: the train split and the tokenizer."""
+    """The inputs that enter the fingerprint: the train split, how it is cut into samples, and the tokenizer."""
     config: Config = recipe.step(name)
     entries = stage.stage_inputs(recipe.root, config.data, name, "train")
+    entries[0] |= _layout(recipe, name)[1].cut("train")
     if config.start:
         entries += _start_inputs(recipe, name, config.start)
     return [*entries, *stage.stage_inputs(recipe.root, _layout(recipe, name)[1].tokenizer, name)]
@@ -339,7 +340,7 @@ def run(context: Context) -> None:
     from training.trainer import fit
     from training.validation import validator
 
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
-from training import huggingface, parallel, posttrain
+from training import huggingface, posttrain, weights
 from training.context import Context
 from training.data.examples import EncodedPair, Example, collate, order, pair_of
 from training.model.decoder import Decoder
@@ -43,7 +43,7 @@ class PairConfig(TrainerConfig):
 class Config(PairConfig):
     """What to score with and from; the rest is every trainer's."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
 
 class Pairs(NamedTuple):
@@ -146,7 +146,7 @@ def batches(
 ) -> Iterator[Step]:
     """The steps from a position on, for ever."""
     while True:
-        indices = order(context.seed, context.name, position, config.batch, len(pairs))
+        indices = order(context.seed, context.title, position, config.batch, len(pairs))
         position += config.batch
         micro = cut(context, [pairs[i] for i in indices], width, pad, config.micro_batch)
         yield Step(micro, float(config.batch), position)
@@ -172,7 +172,7 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tens
 
 def run(context: Context) -> None:
     """Train the reward model, export and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config
@@ -193,7 +193,7 @@ def run(context: Context) -> None:
 
     result = fit(context, model, steps, loss, config, validate)
     details = {"pairs": len(pairs.train), "held_back": len(pairs.held_back), "longer": pairs.longer}
-    scored = posttrain.unscored(parallel.full_state(model), "score")
+    scored = posttrain.unscored(weights.Gathered(model), "score")
     huggingface.publish_state(context, attempt, scored, begin.architecture, begin.tokenizer_path, result, details)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import safetensors.torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from dataeng import stage
@@ -27,12 +27,13 @@ from training.likelihood import logits_of, masked_sum, token_log_probs
 from training.lora import Lora
 from training.settings import TrainerConfig
 from training.trainer import Batch, Result, Step, fit
+from training.weights import Gathered
 
 
 class Config(TrainerConfig):
     """What to fine-tune, on what; ``batch`` counts examples, ``micro_batch`` packed rows."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     model: str = Field("pretrain", description="The training step whose model is taken")
@@ -48,6 +49,14 @@ class Config(TrainerConfig):
         "longest example, in 64s",
     )
     lora: Lora | None = Field(None, description="Train adapters of that shape instead of all weights")
+    held_back: float = Field(0.0, ge=0, lt=1, description="Share of the examples, the last, that is validated on")
+
+    @model_validator(mode="after")
+    def _validated_on_something(self) -> Config:
+        if (self.validate_every or self.keep_best) and not self.held_back:
+            asked = "validate_every" if self.validate_every else "keep_best"
+            raise ValueError(f"{asked}: no examples are held back to validate on: set held_back = 0.05, say")
+        return self
 
 
 def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
@@ -83,6 +92,26 @@ def row_width(config: Config, lengths: Sequence[int], context: int) -> int:
     if width < longest:
         raise UserError(f"row_tokens = {width}: an example has {longest} tokens: raise it")
     return width
+
+
+def split(name: str, examples: Sequence[Any], held_back: float) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Examples to train on, and the last ones, held back; raises UserError where none are left to train on."""
+    if not held_back:
+        return examples, []
+    cut = len(examples) - max(1, round(len(examples) * held_back))
+    if cut < 1:
+        raise UserError(f"{name}.held_back = {held_back}: of {len(examples)} examples none are left to train on")
+    return examples[:cut], examples[cut:]
+
+
+def validation(context: Context, model: nn.Module, steps: Sequence[Step]) -> dict[str, float]:
+    """Loss and accuracy by token on steps of examples that are held back, over all ranks."""
+    sums = [0.0, 0.0, 0.0]
+    for batch in (batch for step in steps for batch in step.micro):
+        total, weight, logged = loss(model, context.place(batch))
+        sums = [a + float(b) for a, b in zip(sums, (total, weight, logged["token_accuracy"]), strict=True)]
+    total_loss, count, right = context.total(sums)
+    return {"validation_loss": total_loss / count, "validation_token_accuracy": right / count}
 
 
 Make = Callable[[Sequence[Any], int], Step]  # a step of the examples of a global batch, and the position after it
@@ -136,7 +165,7 @@ def batches(context: Context, config: Config, examples: Sequence[Any], make: Mak
     """The steps from a position on, made ahead of their use."""
 
     def at(begin: int) -> Step:
-        indices = order(context.seed, context.name, begin, config.batch, len(examples))
+        indices = order(context.seed, context.title, begin, config.batch, len(examples))
         return make([examples[i] for i in indices], begin + config.batch)
 
     yield from read_ahead(at, range(position, config.max_steps * config.batch, config.batch))
@@ -172,15 +201,25 @@ def _model(context: Context, config: Config, begin: posttrain.Start) -> nn.Modul
 
 def run(context: Context) -> None:
     """Fine-tune, export and publish ROOT/NAME, or find it done."""
-    attempt = context.begin(inputs(context.recipe, context.name))
+    attempt = context.begin(inputs)
     if attempt is None:
         return
     config: Config = context.config
     begin = posttrain.start(context, config.model)
     examples, longer, make = _examples(context, begin)
     model = _model(context, config, begin)
-    result = fit(context, model, lambda position: batches(context, config, examples, make, position), loss, config)
-    _publish(context, attempt, model, begin, result, {"examples": len(examples), "longer": longer})
+    taught, others = split(context.name, examples, config.held_back)
+    held_back = [make(others[at : at + config.batch], 0) for at in range(0, len(others), config.batch)]
+
+    def validate(made: nn.Module) -> dict[str, float]:
+        return validation(context, made, held_back)
+
+    def steps(position: int) -> Iterator[Step]:
+        return batches(context, config, taught, make, position)
+
+    result = fit(context, model, steps, loss, config, validate if others else None)
+    details = {"examples": len(taught), "held_back": len(others), "longer": longer}
+    _publish(context, attempt, model, begin, result, details)
 
 
 def _publish(
@@ -193,7 +232,7 @@ def _publish(
 ) -> None:
     """Publish the model; of adapters the merged model, and the adapters beside it."""
     adapters: Lora | None = context.config.lora
-    state = parallel.full_state(model)
+    state = Gathered(model)
     if adapters is None:
         huggingface.publish_state(context, attempt, state, begin.architecture, begin.tokenizer_path, result, details)
         return
@@ -209,7 +248,7 @@ def _publish(
         # Elsewhere queries, keys and values are one matrix, which PEFT's files cannot name the parts of.
         named_alike = families.family_of(begin.architecture) in (families.LLAMA, families.QWEN3)
         more = {f"adapter/{file.name}": str(file) for file in (weights, about)} if named_alike else {}
-        full = lora.merged(state, adapters)
+        full = lora.Merged(state, adapters)
         huggingface.publish_state(
             context, attempt, full, begin.architecture, begin.tokenizer_path, result, details, more
         )

@@ -61,7 +61,7 @@ class ModelConfig(Table):
     bias: bool = Field(False, description="Whether linear layers and LayerNorms have biases")
     qk_norm: bool = Field(False, description="RMSNorm of each head's queries and keys (Qwen3)")
     positions: Literal["rotary", "learned", "sinusoidal", "relative"] = Field(
-        "rotary", description="relative is T5's bias of attention, for an encoder–decoder"
+        "rotary", description="relative is T5's bias of attention: what an encoder–decoder has by default"
     )
     context: int = Field(256, ge=8, description="Longest sequence, in tokens")
     rope_theta: float = Field(10_000.0, gt=1, description="Base of the rotary frequencies (arXiv:2104.09864)")
@@ -90,12 +90,13 @@ class ModelConfig(Table):
             raise ValueError(f"width {self.width} / heads {self.heads}: rotary positions need an even head width")
         if self.heads % self.key_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.key_heads}")
-        if (self.positions == "relative") != (self.kind == "encoder_decoder"):
+        sided = self.kind == "encoder_decoder"
+        if self.positions != "rotary" and (self.positions == "relative") != sided:
             raise ValueError(
                 f'kind = "{self.kind}" with positions = "{self.positions}": relative positions belong to '
-                "an encoder_decoder, and it has no others"
+                "an encoder_decoder, and it has these or rotary ones"
             )
-        if self.kind == "encoder_decoder" and self.distance <= self.buckets // 2:
+        if self.positions == "relative" and self.distance <= self.buckets // 2:
             raise ValueError(
                 f"distance = {self.distance}: must be more than half of buckets = {self.buckets}: nearer ones have a "
                 "bucket each"
@@ -146,5 +147,6 @@ class ModelConfig(Table):
         if self.kind == "encoder":  # the embedding's norm stands for the first block's or the last one; then the head
             return total + norm + self.width * (self.width + bias) + norm + vocabulary
         if self.kind == "encoder_decoder":
-            return total + self.layers * (attention + norm) + 2 * norm + 2 * self.buckets * self.heads
+            tables = 2 * self.buckets * self.heads if self.positions == "relative" else 0
+            return total + self.layers * (attention + norm) + 2 * norm + tables
         return total + norm

@@ -120,7 +120,7 @@ def draw(name: str, shape: torch.Size, layers: int, seed: int, deviation: float 
 
 
 def _deviation(name: str, config: ModelConfig) -> float:
-    """The deviation of an encoder–decoder's first weights, as T5 has them: what its attention without a scale and
+    """The deviation of first weights with relative positions, as T5 has them: what its attention without a scale and
     its scaled head are made for (mesh-tensorflow's layers; from 0.02 throughout it learns several times slower)."""
     inputs = {
         "embed_tokens": 1,
@@ -137,7 +137,7 @@ def init_weights(model: nn.Module, seed: int) -> None:
 
     layers = blocks_of(model)
     config = getattr(model, "config", None)
-    sided = config if config is not None and config.kind == "encoder_decoder" else None
+    sided = config if config is not None and config.positions == "relative" else None
     for name, parameter in model.named_parameters():
         deviation = _deviation(name, sided) if sided else None
         put_full(parameter, draw(name, parameter.shape, max(layers, 1), seed, deviation))

@@ -10,19 +10,20 @@ from training.model.block import Block
 from training.model.cache import AnswerCache
 from training.model.config import ModelConfig
 from training.model.norms import norm_of
-from training.model.positions import buckets
+from training.model.positions import buckets, rotary
 from training.model.tied import Tied
 
 # B batch, M tokens of a row that is read, L tokens of an answer, D width, H heads, V vocabulary
 
 
 class Stack(nn.Module):
-    """The blocks of one side, with one table of relative positions for all of them."""
+    """The blocks of one side, with one table of relative positions for all of them, or rotary ones."""
 
     def __init__(self, config: ModelConfig, answers: bool) -> None:
         super().__init__()
         self.config, self.answers = config, answers
-        self.relative = nn.Embedding(config.buckets, config.heads)
+        relative = config.positions == "relative"
+        self.relative = nn.Embedding(config.buckets, config.heads) if relative else None
         self.drop = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config, layer, cross=answers) for layer in range(config.layers))
         self.norm = norm_of(config)
@@ -45,8 +46,11 @@ class Stack(nn.Module):
             slots = torch.arange(view.visible, device=x_BLD.device)
             seen_BM = cache.own.segments_BM[:, : view.visible]
         view.mask = exact_mask(places, slots, segments_BL, seen_BM, causal=self.answers)
-        near_LM = buckets(slots[None, :] - places[:, None], self.config, both_ways=not self.answers)
-        view.bias = self.relative(near_LM).permute(2, 0, 1)[None]
+        if self.relative is None:  # packed texts need no positions of their own: only distances count
+            view.turn = rotary(places[None], self.config)
+        else:
+            near_LM = buckets(slots[None, :] - places[:, None], self.config, both_ways=not self.answers)
+            view.bias = self.relative(near_LM).permute(2, 0, 1)[None]
         memory_view = None
         if memory_BMD is not None and memory_segments_BM is not None:
             sources = torch.arange(memory_BMD.shape[1], device=x_BLD.device)
@@ -88,7 +92,9 @@ class EncoderDecoder(Tied):
         x_BLD = self.decoder(self.embed_tokens(answers_BL), answer_segments_BL, memory_BMD, segments_BM, cache)
         if cache is not None:
             cache.own.filled += answers_BL.shape[1]
-        if self.config.tied:  # T5 1.0 keeps the embedding's scale apart from the head's
+        if (
+            self.config.tied and self.config.positions == "relative"
+        ):  # T5 1.0 keeps the embedding's scale apart from the head's
             x_BLD = x_BLD * self.config.width**-0.5
         out: Tensor = self.lm_head(x_BLD)
         return out

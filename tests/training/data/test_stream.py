@@ -177,3 +177,11 @@ def test_samples_are_read_where_torch_is_not_loaded():
     shown = "import sys, ray_jobs.feed, training.data.plan; print({'torch', 'pyspark'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", shown], text=True) == "set()\n"
     assert stream.Plan.__module__ == "training.data.plan"
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(16, [8, 8]), (9, [5, 5]), (4, [4]), (1, [1])])
+def test_micro_batches_are_no_larger_than_what_a_rank_has(most, sizes):
+    rows = stream.Rows(SAMPLE, 8, None)
+    tokens = np.ones((most, SAMPLE + 1), np.int64)
+    assert [len(batch["tokens"]) for batch in rows.micro(tokens, SAMPLE, most)] == sizes
+    assert [len(batch["tokens"]) for batch in rows.micro(tokens, SAMPLE // 2, most)] == [2 * size for size in sizes]

@@ -8,7 +8,7 @@ import torch
 
 from dataeng import stage
 from dataeng.cli import UserError
-from training import posttrain, rollouts
+from training import posttrain, rollouts, train
 from training.context import Context
 from training.methods import grpo
 from training.rollouts import Prompt
@@ -163,3 +163,14 @@ def test_a_reward_model_judges_where_it_has_a_weight(root):
     assert {"stage": "reward"}.items() <= grpo.inputs(recipe, "grpo")[2].items()
     with pytest.raises(UserError, match=r"rewards\.model has a weight"):
         root(grpo={"rewards": {"model": 0.5}}).step("grpo")
+
+
+def test_validation_lone_answers_and_too_few_prompts_are_refused(root):
+    with pytest.raises(UserError, match=r"keep_best: there is no validation here"):
+        grpo.check(root(grpo={"model": "pretrain", "keep_best": 1}), "grpo")
+    with pytest.raises(UserError, match=r"samples = 1: .*greater than or equal to 2"):
+        grpo.check(root(grpo={"model": "pretrain", "samples": 1}), "grpo")
+    recipe = root(grpo={"model": "pretrain", "batch": 2})
+    train.check(recipe, ["grpo"], [1, 2])
+    with pytest.raises(UserError, match=r"grpo\.batch = 2: 3 workers need a prompt each"):
+        train.check(recipe, ["grpo"], [3])
