@@ -231,8 +231,8 @@ class Checkpoints:
         ]
         if own := [path for path in others if path.startswith(f"{self.folder}/")]:
             self.context.log(
-                "training starts anew: the %d checkpoints in %s are damaged, or of another max_steps, on which the "
-                "learning rates depend (schedule = %r)",
+                "training starts anew: the %d checkpoints in %s are damaged, past this run's last step, or of another "
+                "max_steps, on which learning rates depend (schedule = %r)",
                 *(len(own), self.folder, self.settings.schedule),
             )
         elif others:

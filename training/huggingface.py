@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,19 +88,28 @@ def folder_inputs(folder: str) -> list[dict[str, Any]]:
 
     A local folder is read whole: a copy of it, on another node say, is the same model.
     """
-    found = storage.list_files(storage.plain(folder))
-    names = {entry.path: entry.path.rsplit("/", 1)[-1] for entry in found}
-    wanted = [entry for entry in found if names[entry.path].startswith(("model", "config.json", "tokenizer.json"))]
+    folder = storage.plain(folder).rstrip("/")
+    found = storage.list_files(folder)
+    names = {entry.path: entry.path.removeprefix(f"{folder}/") for entry in found}
+    kinds = ("model", "config.json", "tokenizer.json")
+    wanted = [e for e in found if "/" not in names[e.path] and names[e.path].startswith(kinds)]
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
         tags = pool.map(lambda entry: entry.tag if storage.is_s3(entry.path) else _hash(entry.path, entry.tag), wanted)
         return [{"folder": [[names[e.path], e.size, tag] for e, tag in zip(wanted, tags, strict=True)]}]
 
 
-@cache
-def _hash(path: str, _tag: str) -> str:
-    """The hash of a local file's contents; ``_tag`` tells that they are those of before."""
+def _hash(path: str, tag: str) -> str:
+    """The hash of a local file's contents, kept for its path and ``tag``: large ones take minutes, and drivers, workers
+    and those in their place all ask."""
+    key = hashlib.sha256(f"{os.path.abspath(path)}\0{tag}".encode()).hexdigest()
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "millrace", "hashes", key)
+    with suppress(OSError):
+        return kept.read_text()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(OSError):
+        storage.write_bytes(str(kept), found.encode())
+    return found
 
 
 def export_of(root: str, name: str, wanted_by: str) -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from dataeng import storage
+from training.board import Board
 from training.context import Context
 from training.trackers import Trackers
 
 FLUSH_EVERY = 200  # rows, at least, and a twentieth of those there are: object storage cannot append
-_SECONDS = 10  # that TensorBoard's rows wait at most where they are appended
 
 
 class Metrics:
@@ -29,19 +27,24 @@ class Metrics:
         self.context, self.path = context, storage.join(context.folder, "metrics.jsonl")
         self.own, begun = (storage.join(context.checkpoints, f"metrics-{n}.jsonl") for n in (max_steps, before))
         self.waiting = 0
-        self.lines: list[str] = []
-        self.files: list[IO[str]] = []  # opened once: a run that begins here later has files of its own
+        self.lines: list[str] = []  # on S3: all; on a disk they are in the files
+        self.files: dict[str, IO[str]] = {}
         self.trackers = Trackers(context)
         self.board: Board | None = None
         if context.first:
-            self.lines = [line for line in _lines(begun) if resumed and json.loads(line)["step"] <= resumed]
-            self.flush()
-            self.board = Board(storage.join(context.folder, "tensorboard"))
-            for line in self.lines:
-                self.board.write(json.loads(line))
-            if not storage.is_s3(self.path):
-                self.files = [open(path, "a", encoding="utf-8") for path in (self.own, self.path)]  # noqa: SIM115
-                self.lines = []
+            lines = [line for line in _lines(begun) if resumed and json.loads(line)["step"] <= resumed]
+            self._begin(lines)
+
+    def _begin(self, lines: list[str]) -> None:
+        """Have these rows, and no others, in all places."""
+        text = "".join(lines).encode()
+        for path in (self.own, self.path):
+            storage.write_bytes(path, text)
+            if storage.is_s3(path):
+                self.lines = lines
+            else:
+                self.files[path] = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        self.board = Board(self.context, lines)
 
     def __enter__(self) -> Metrics:
         return self
@@ -50,7 +53,7 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flush()
-        for file in self.files:
+        for file in self.files.values():
             file.close()
         if self.board:
             self.board.close()
@@ -63,7 +66,7 @@ class Metrics:
         self.trackers.write(row)
         self.board.write(row)
         line = json.dumps(row) + "\n"
-        for file in self.files:
+        for file in self.files.values():
             file.write(line)
             file.flush()
         if not self.files:
@@ -74,14 +77,37 @@ class Metrics:
 
     def flush(self) -> None:
         """Have all rows where they outlast this process and its machine."""
-        for file in self.files:
-            file.flush()
+        if self.board is None:
+            return
+        if self.files:
+            self._sync()
+            return
+        text = "".join(self.lines).encode()
+        for path in (self.own, self.path):
+            storage.write_bytes(path, text)
+        self.waiting = 0
+
+    def _sync(self) -> None:
+        """Files are on the disk, and still stand where they were begun: another start of this run may have put its
+        own there, and have ended since."""
+        for file in self.files.values():
             os.fsync(file.fileno())
-        if self.context.first and not self.files:
-            text = "".join(self.lines).encode()
-            for path in (self.own, self.path):
-                storage.write_bytes(path, text)
-            self.waiting = 0
+        if self.board and not all(_stands(path, file) for path, file in self.files.items()):
+            own = self.files[self.own]
+            own.seek(0)
+            lines = own.readlines()
+            for file in self.files.values():
+                file.close()
+            self.board.close()
+            self._begin(lines)
+
+
+def _stands(path: str, file: IO[str]) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _lines(path: str) -> list[str]:
@@ -91,44 +117,3 @@ def _lines(path: str) -> list[str]:
     except FileNotFoundError:
         return []
     return [f"{line}\n" for line in text.split("\n")[:-1]]
-
-
-class Board:
-    """TensorBoard's event files, in place of a run's earlier ones: one that grows, or on S3 one for some rows each."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        storage.delete([entry.path for entry in storage.list_files(folder)])
-        self.temporary = tempfile.TemporaryDirectory() if storage.is_s3(folder) else None
-        self.rows = self.waiting = 0
-        self._open()
-
-    def _open(self) -> None:
-        from torch.utils.tensorboard import FileWriter
-
-        self.file = FileWriter(self.temporary.name if self.temporary else self.folder, flush_secs=_SECONDS)
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Add one step's row."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=key, simple_value=float(value)) for key, value in row.items() if key != "step"]
-        self.file.add_summary(Summary(value=values), row["step"])
-        self.rows, self.waiting = self.rows + 1, self.waiting + 1
-        if self.temporary and self.waiting >= max(FLUSH_EVERY, self.rows // 20):
-            self._hand_over()
-            self._open()
-
-    def _hand_over(self) -> None:
-        self.file.close()
-        if self.temporary:
-            for file in Path(self.temporary.name).iterdir():
-                storage.upload(file, storage.join(self.folder, file.name))
-                file.unlink()
-        self.waiting = 0
-
-    def close(self) -> None:
-        """Write what waits."""
-        self._hand_over()
-        if self.temporary:
-            self.temporary.cleanup()

@@ -180,3 +180,19 @@ def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(published, 
     # One worker sums in another order than two, and hundreds of steps amplify rounding (test_checkpoint compares
     # the losses of few steps): the run learns as the whole one did.
     assert mine[-1][2] == pytest.approx(whole[-1][2], abs=0.05)
+
+
+def test_torchrun_without_ray_saves_when_every_process_is_told_to_end_and_goes_on(published, repo, tmp_path):
+    """As Slurm ends a job: a signal to all of its processes, which torchrun then hands on once more."""
+    folder = root_of(published, tmp_path)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
+    with open(folder / "log", "a") as log:
+        job = [*launch, folder / "recipe.toml", "pretrain"]
+        process = subprocess.Popen(job, cwd=repo, stdout=log, stderr=log, start_new_session=True)
+        wait_for(process, folder, lambda: newest(folder) >= EVERY)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait() != 0
+        before = newest(folder)
+        assert len(losses(folder)) == before < STEPS, (folder / "log").read_text()[-3000:]
+        assert subprocess.run(job, cwd=repo, stdout=log, stderr=log).returncode == 0
+    assert resumed_from(folder) == before

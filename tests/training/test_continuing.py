@@ -61,7 +61,7 @@ def test_wsd_keeps_what_a_longer_run_goes_on_from_and_others_say_that_they_start
     run(recipe_at(root, max_steps=8, **wsd | {"schedule": "cosine"}))
     assert re.search(r"training starts anew: the \d+ checkpoints are of other settings or inputs", caplog.text)
     run(recipe_at(root, max_steps=9, **wsd | {"schedule": "cosine"}))
-    assert "or of another max_steps, on which the learning rates depend (schedule = 'cosine')" in caplog.text
+    assert "of another max_steps, on which learning rates depend (schedule = 'cosine')" in caplog.text
 
 
 def test_another_version_of_torch_goes_on(published, tmp_path, monkeypatch):

@@ -224,3 +224,34 @@ def test_signals_that_come_together_are_one_wish():
         assert len(got) == 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_rows_outlive_another_start_of_the_same_run_and_a_folder_that_is_taken_away(tmp_path, caplog):
+    settings = settings_of(max_steps=6, checkpoint_every=5)
+    context = context_of(tmp_path, settings)
+    own = Path(context.folder, "checkpoints/test/metrics-6.jsonl")
+
+    def disturbed(position):
+        for step in steps_of(4)(position):
+            position += 1
+            if position == 4:
+                for path in (own, Path(context.folder, "metrics.jsonl")):
+                    path.unlink()
+                    path.write_text("another's\n")
+            yield step
+
+    trainer.fit(context, model_of(context, settings), disturbed, pretrain.loss, settings)
+    for path in (own, Path(context.folder, "metrics.jsonl")):
+        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in board_of(context).Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_board_that_cannot_be_written_does_not_end_training(tmp_path, caplog, monkeypatch):
+    def broken(self, row):
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr("training.board.Board._write", broken)
+    with caplog.at_level("INFO", "millrace"):
+        rows, _, _, _ = rows_of(tmp_path, max_steps=4)
+    assert len(rows) == 4
+    assert caplog.text.count("TensorBoard's files take no more rows") == 1

@@ -1,20 +1,25 @@
 """Weights are read where they lie: over S3 as from a disk, of sharded parameters only a process's own rows."""
 
+import json
 import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from dataeng import s3, storage
+from dataeng.recipe import Recipe
 from dataeng.tokens import chat
 from tests.training.test_huggingface import GPT2, SMALL, exported, made
 from training import huggingface, weights
+from training.board import Board
+from training.context import Context
 from training.model.assemble import assemble
 from training.model.config import ModelConfig
 from training.parallel import load_full
@@ -129,3 +134,19 @@ def test_a_copy_of_a_folder_is_the_same_model_whenever_it_was_made(tmp_path):
     assert first == second
     (tmp_path / "b" / "model.safetensors").write_bytes(b"Weights")
     assert huggingface.folder_inputs(str(tmp_path / "b")) != first
+
+
+def test_tensorboards_parts_on_object_storage_are_read_in_their_order(bucket, tmp_path):
+    board = Board(
+        Context(Recipe("r.toml", "s3://models/run", 1, {}), "pretrain", None),
+        [json.dumps({"step": step, "loss": float(step)}) + "\n" for step in range(1, 2501)],
+    )
+    board.write({"step": 2501, "loss": 0.5})
+    board.close()
+    parts = storage.list_files("s3://models/run/pretrain/tensorboard")
+    assert len(parts) > 10
+    for part in parts:
+        (tmp_path / part.path.rpartition("/")[2]).write_bytes(storage.read_bytes(part.path))
+    found = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
+    found.Reload()
+    assert [event.step for event in found.Scalars("loss")] == list(range(1, 2502))

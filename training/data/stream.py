@@ -18,6 +18,7 @@ from training.likelihood import IGNORED
 from training.trainer import Batch, Step
 
 _CHUNK_BYTES = 8 << 20
+_SIZES = 8  # of micro-batches, up to the largest
 # S tokens of a sample, L tokens of a row; R rows
 
 
@@ -38,7 +39,9 @@ class Rows:
         """Samples as micro-batches of one size, as many as a rank with ``most`` samples needs."""
         rows_a_sample = self.sample_tokens // row_tokens
         rows_RL, count = self.cut(tokens, row_tokens), -(-most // self.samples)
-        each = -(-most // max(count, 1))  # no more than are there: rows that fill up are computed as well
+        # Hardly more than are there: rows that fill up are computed as well. One of few sizes: each is compiled.
+        part = -(-self.samples // _SIZES)
+        each = min(self.samples, -(-most // max(count, 1) // part) * part) if most else 0
         return micro_batches(rows_RL, each * rows_a_sample, count, self.end)
 
 

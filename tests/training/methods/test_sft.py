@@ -155,12 +155,20 @@ def test_missing_inputs_are_named(root):
     sft.check(root(other={"step": "pretrain"}, sft={"model": "other"}), "sft", {"other"})
 
 
-def test_examples_that_are_held_back_are_validated_on_and_not_learned(root):
+def test_examples_that_are_held_back_are_validated_on_and_not_learned(root, monkeypatch):
+    taken, plain = [], sft.batches
+
+    def batches(context, config, examples, make, position):
+        taken.extend(examples)
+        return plain(context, config, examples, make, position)
+
+    monkeypatch.setattr(sft, "batches", batches)
     recipe = root(sft={"held_back": 0.25, "validate_every": 2, "keep_best": 1, "checkpoint_every": 1, "max_steps": 4})
     sft.run(single(recipe))
     manifest = stage.need_manifest(recipe.root, "sft", "test")
     taught, held_back = (manifest.details[key] for key in ("examples", "held_back"))
     assert held_back == round(0.25 * (taught + held_back))
+    assert len(taken) == taught
     rows = [json.loads(line) for line in Path(recipe.root, "sft/metrics.jsonl").read_text().splitlines()]
     assert all(row["validation_loss"] > 0 for row in rows), "every checkpoint is ranked"
     assert 0 <= rows[-1]["validation_token_accuracy"] <= 1
