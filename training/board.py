@@ -14,7 +14,12 @@ from dataeng.cli import one_line
 from training.context import Context
 
 _SECONDS = 10  # that rows wait at most for the disk
-_PART = 200  # rows of an object, at least, and a twentieth of those there are
+_PART = 200
+
+
+def is_part(waiting: int, rows: int) -> bool:
+    """Whether so many rows that wait, of all, go to object storage, which cannot append: 200, and a twentieth."""
+    return waiting >= max(_PART, rows // 20)
 
 
 class Board:
@@ -73,7 +78,7 @@ class Board:
         values = [Summary.Value(tag=key, simple_value=float(value)) for key, value in row.items() if key != "step"]
         self.file.add_summary(Summary(value=values), row["step"])
         self.rows, self.waiting = self.rows + 1, self.waiting + 1
-        if self.temporary and self.waiting >= max(_PART, self.rows // 20):
+        if self.temporary and is_part(self.waiting, self.rows):
             self._hand_over()
             self._open()
 

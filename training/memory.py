@@ -79,8 +79,8 @@ def activations(config: Pretrain, vocabulary: int, length: int, index: int = 0, 
         model, stage = _stage(config, vocabulary, index)
         _recompute(model, config)
         tracker.track_external(model)
-        tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
-        sides = (tokens, tokens) if config.model.kind == "encoder_decoder" else (tokens,)
+        sides = _sides(config, length)
+        tokens = sides[0]
         low = torch.autocast("cpu", torch.bfloat16) if config.precision != "fp32" else nullcontext()
 
         def forward() -> Tensor:
@@ -98,6 +98,14 @@ def activations(config: Pretrain, vocabulary: int, length: int, index: int = 0, 
             made.backward(torch.ones_like(made))
     sent = 0 if stage.first else tokens.numel() * config.model.width * 4  # what arrived is no activation of ours
     return _bytes(tracker.get_tracker_snapshot("peak")) + (begun - 1) * kept + begun * sent
+
+
+def _sides(config: Pretrain, length: int) -> list[Tensor]:
+    """A micro-batch as the model takes it: tokens, and of an encoder–decoder as many answers."""
+    import torch
+
+    tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
+    return [tokens] * (2 if config.model.kind == "encoder_decoder" else 1)
 
 
 def _bytes(found: dict[Any, dict[Any, int]]) -> int:
@@ -192,7 +200,6 @@ def _resident(key: str) -> int:
 
 
 def _two_steps(config: Pretrain, vocabulary: int, length: int) -> None:
-    import torch
     from torch.nn import functional as F
 
     from training import optim, parallel
@@ -205,11 +212,10 @@ def _two_steps(config: Pretrain, vocabulary: int, length: int) -> None:
         context, lambda: assemble(config.model, vocabulary), config, lambda made: init_weights(made, 0)
     )
     made = optim.make(model, config)
-    tokens = torch.zeros((config.micro_batch, length), dtype=torch.long)
-    sides = (tokens, tokens) if config.model.kind == "encoder_decoder" else (tokens,)
+    sides = _sides(config, length)
     for _ in range(2):
         with parallel.autocast(context, config):
-            loss = F.cross_entropy(model(*sides).flatten(0, 1).float(), tokens.flatten())
+            loss = F.cross_entropy(model(*sides).flatten(0, 1).float(), sides[0].flatten())
         loss.backward()
         made.step()
         made.zero_grad(set_to_none=True)

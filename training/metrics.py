@@ -12,11 +12,9 @@ from types import TracebackType
 from typing import IO, Any
 
 from dataeng import storage
-from training.board import Board
+from training.board import Board, is_part
 from training.context import Context
 from training.trackers import Trackers
-
-FLUSH_EVERY = 200  # rows, at least, and a twentieth of those there are: object storage cannot append
 
 
 class Metrics:
@@ -37,13 +35,11 @@ class Metrics:
 
     def _begin(self, lines: list[str]) -> None:
         """Have these rows, and no others, in all places."""
-        text = "".join(lines).encode()
-        for path in (self.own, self.path):
-            storage.write_bytes(path, text)
-            if storage.is_s3(path):
-                self.lines = lines
-            else:
-                self.files[path] = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        self._put(lines)
+        if storage.is_s3(self.path):
+            self.lines = lines
+        else:
+            self.files = {path: open(path, "a+", encoding="utf-8") for path in (self.own, self.path)}  # noqa: SIM115
         self.board = Board(self.context, lines)
 
     def __enter__(self) -> Metrics:
@@ -72,7 +68,7 @@ class Metrics:
         if not self.files:
             self.lines.append(line)
             self.waiting += 1
-            if self.waiting >= max(FLUSH_EVERY, len(self.lines) // 20):
+            if is_part(self.waiting, len(self.lines)):
                 self.flush()
 
     def flush(self) -> None:
@@ -82,10 +78,13 @@ class Metrics:
         if self.files:
             self._sync()
             return
-        text = "".join(self.lines).encode()
+        self._put(self.lines)
+        self.waiting = 0
+
+    def _put(self, lines: list[str]) -> None:
+        text = "".join(lines).encode()
         for path in (self.own, self.path):
             storage.write_bytes(path, text)
-        self.waiting = 0
 
     def _sync(self) -> None:
         """Files are on the disk, and still stand where they were begun: another start of this run may have put its

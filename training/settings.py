@@ -114,6 +114,11 @@ class TrainerConfig(Table):
             raise ValueError(f"warmup {self.warmup} must be less than max_steps {self.max_steps}")
         return self
 
+    @property
+    def asks_to_validate(self) -> str:
+        """The setting that wants a validation besides the last one; empty for none."""
+        return "validate_every" if self.validate_every else "keep_best" if self.keep_best else ""
+
     def rate(self, step: int) -> float:
         """The learning rate of ``step``, counted from 0."""
         if step < self.warmup:

@@ -1,9 +1,9 @@
-"""The loss on held-back rows, in all and by source."""
+"""The loss on held-back rows, in all and by source; of any method on what it holds back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from training import pipeline
 from training.context import Context
 from training.likelihood import row_losses
-from training.trainer import Batch, Validate
+from training.trainer import Batch, Loss, Validate
 
 
 def validator(context: Context, held_back: Sequence[Batch], sources: Sequence[str]) -> Validate:
@@ -32,6 +32,16 @@ def validator(context: Context, held_back: Sequence[Batch], sources: Sequence[st
         return _means(list(zip(totals[::2], totals[1::2], strict=True)), sources)
 
     return validate
+
+
+def of_loss(context: Context, model: nn.Module, micro: Iterable[Batch], measure: Loss, metric: str) -> dict[str, float]:
+    """What ``measure`` minimises and its logged ``metric``, each by its weight, on micro-batches of all ranks."""
+    sums = [0.0, 0.0, 0.0]
+    for batch in micro:
+        total, weight, logged = measure(model, context.place(batch))
+        sums = [a + float(b) for a, b in zip(sums, (total, weight, logged[metric]), strict=True)]
+    total_loss, count, right = context.total(sums)
+    return {"validation_loss": total_loss / count, f"validation_{metric}": right / count}
 
 
 def _means(sums: Sequence[Sequence[float]], sources: Sequence[str]) -> dict[str, float]:

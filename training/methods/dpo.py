@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dataeng.recipe import Recipe
 from dataeng.tokens import chat
-from training import comparisons, huggingface, posttrain
+from training import comparisons, huggingface, posttrain, validation
 from training.comparisons import Drawn
 from training.context import Context
 from training.likelihood import only, token_log_probs
@@ -126,9 +126,12 @@ def run(context: Context) -> None:
     loss = make_loss(posttrain.frozen(context, other.decoder, config, other.state), config)
     others = reward.cut(context, pairs.held_back, width, pad, config.micro_batch)
 
+    def validate(made: nn.Module) -> dict[str, float]:
+        return validation.of_loss(context, made, others, loss, "accuracy")
+
     def steps(position: int) -> Iterator[Step]:
         return reward.batches(context, config, pairs.train, width, pad, position)
 
-    result = fit(context, model, steps, loss, config, lambda made: reward.validation(context, made, others, loss))
+    result = fit(context, model, steps, loss, config, validate)
     details = {"pairs": len(pairs.train), "held_back": len(pairs.held_back), "longer": pairs.longer}
     huggingface.publish(context, attempt, model, begin.architecture, begin.tokenizer_path, result, details)

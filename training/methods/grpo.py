@@ -56,8 +56,7 @@ class PolicyConfig(RolloutConfig):
 
     @model_validator(mode="after")
     def _measured_by_rewards(self) -> PolicyConfig:
-        if self.validate_every or self.keep_best:
-            asked = "validate_every" if self.validate_every else "keep_best"
+        if asked := self.asks_to_validate:
             raise ValueError(f"{asked}: there is no validation here: every row of metrics.jsonl has the rewards")
         return self
 

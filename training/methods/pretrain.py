@@ -148,10 +148,11 @@ def inputs(recipe: Recipe, name: str) -> list[dict[str, Any]]:
     """The inputs that enter the fingerprint: the train split, how it is cut into samples, and the tokenizer."""
     config: Config = recipe.step(name)
     entries = stage.stage_inputs(recipe.root, config.data, name, "train")
-    entries[0] |= _layout(recipe, name)[1].cut("train")
+    layout = _layout(recipe, name)[1]
+    entries[0] |= layout.cut("train")
     if config.start:
         entries += _start_inputs(recipe, name, config.start)
-    return [*entries, *stage.stage_inputs(recipe.root, _layout(recipe, name)[1].tokenizer, name)]
+    return [*entries, *stage.stage_inputs(recipe.root, layout.tokenizer, name)]
 
 
 def _start_inputs(recipe: Recipe, name: str, start: str) -> list[dict[str, Any]]:

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
-from training import huggingface, posttrain, weights
+from training import huggingface, posttrain, validation, weights
 from training.context import Context
 from training.data.examples import EncodedPair, Example, collate, order, pair_of
 from training.model.decoder import Decoder
 from training.posttrain import Scored
 from training.settings import TrainerConfig
-from training.trainer import Batch, Loss, Step, fit
+from training.trainer import Batch, Step, fit
 
 # B sequences (each pair's chosen one, then its rejected one), L tokens, D width
 
@@ -186,7 +186,7 @@ def run(context: Context) -> None:
     others = cut(context, pairs.held_back, width, pad, config.micro_batch)
 
     def validate(made: nn.Module) -> dict[str, float]:
-        return validation(context, made, others)
+        return validation.of_loss(context, made, others, loss, "accuracy")
 
     def steps(position: int) -> Iterator[Step]:
         return batches(context, config, pairs.train, width, pad, position)
@@ -195,13 +195,3 @@ def run(context: Context) -> None:
     details = {"pairs": len(pairs.train), "held_back": len(pairs.held_back), "longer": pairs.longer}
     scored = posttrain.unscored(weights.Gathered(model), "score")
     huggingface.publish_state(context, attempt, scored, begin.architecture, begin.tokenizer_path, result, details)
-
-
-def validation(context: Context, model: nn.Module, micro: Sequence[Batch], measure: Loss = loss) -> dict[str, float]:
-    """Loss and accuracy on held-back pairs, over all ranks."""
-    sums = [0.0, 0.0, 0.0]
-    for batch in micro:
-        total, weight, logged = measure(model, context.place(batch))
-        sums = [a + float(b) for a, b in zip(sums, (total, weight, logged["accuracy"]), strict=True)]
-    total_loss, count, right = context.total(sums)
-    return {"validation_loss": total_loss / count, "validation_accuracy": right / count}

@@ -19,7 +19,7 @@ from dataeng import stage
 from dataeng.cli import UserError
 from dataeng.recipe import Recipe, runtime
 from dataeng.tokens import chat
-from training import families, huggingface, lora, parallel, posttrain
+from training import families, huggingface, lora, parallel, posttrain, validation
 from training.context import Context, read_ahead
 from training.data.examples import Example, collate, encode_examples, messages_of, order, pack
 from training.data.sided import Sided, collate_sides, encode_sides, pack_sides
@@ -53,8 +53,7 @@ class Config(TrainerConfig):
 
     @model_validator(mode="after")
     def _validated_on_something(self) -> Config:
-        if (self.validate_every or self.keep_best) and not self.held_back:
-            asked = "validate_every" if self.validate_every else "keep_best"
+        if (asked := self.asks_to_validate) and not self.held_back:
             raise ValueError(f"{asked}: no examples are held back to validate on: set held_back = 0.05, say")
         return self
 
@@ -102,16 +101,6 @@ def split(name: str, examples: Sequence[Any], held_back: float) -> tuple[Sequenc
     if cut < 1:
         raise UserError(f"{name}.held_back = {held_back}: of {len(examples)} examples none are left to train on")
     return examples[:cut], examples[cut:]
-
-
-def validation(context: Context, model: nn.Module, steps: Sequence[Step]) -> dict[str, float]:
-    """Loss and accuracy by token on steps of examples that are held back, over all ranks."""
-    sums = [0.0, 0.0, 0.0]
-    for batch in (batch for step in steps for batch in step.micro):
-        total, weight, logged = loss(model, context.place(batch))
-        sums = [a + float(b) for a, b in zip(sums, (total, weight, logged["token_accuracy"]), strict=True)]
-    total_loss, count, right = context.total(sums)
-    return {"validation_loss": total_loss / count, "validation_token_accuracy": right / count}
 
 
 Make = Callable[[Sequence[Any], int], Step]  # a step of the examples of a global batch, and the position after it
@@ -209,10 +198,11 @@ def run(context: Context) -> None:
     examples, longer, make = _examples(context, begin)
     model = _model(context, config, begin)
     taught, others = split(context.name, examples, config.held_back)
-    held_back = [make(others[at : at + config.batch], 0) for at in range(0, len(others), config.batch)]
+    parts = (others[at : at + config.batch] for at in range(0, len(others), config.batch))
+    held_back = [batch for part in parts for batch in make(part, 0).micro]
 
     def validate(made: nn.Module) -> dict[str, float]:
-        return validation(context, made, held_back)
+        return validation.of_loss(context, made, held_back, loss, "token_accuracy")
 
     def steps(position: int) -> Iterator[Step]:
         return batches(context, config, taught, make, position)

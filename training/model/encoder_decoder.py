@@ -92,9 +92,8 @@ class EncoderDecoder(Tied):
         x_BLD = self.decoder(self.embed_tokens(answers_BL), answer_segments_BL, memory_BMD, segments_BM, cache)
         if cache is not None:
             cache.own.filled += answers_BL.shape[1]
-        if (
-            self.config.tied and self.config.positions == "relative"
-        ):  # T5 1.0 keeps the embedding's scale apart from the head's
+        # T5 1.0 keeps the embedding's scale apart from the head's.
+        if self.config.tied and self.config.positions == "relative":
             x_BLD = x_BLD * self.config.width**-0.5
         out: Tensor = self.lm_head(x_BLD)
         return out
